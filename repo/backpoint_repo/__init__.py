@@ -1,0 +1,1 @@
+"""The repository: bytes, keys and a store. Synchronous; knows no trio, FUSE or VMware."""

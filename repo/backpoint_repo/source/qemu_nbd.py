@@ -139,20 +139,23 @@ class QemuImage:
         deadline = time.monotonic() + _START_LIMIT_S
         gone = select.poll()
         gone.register(self._exited, select.POLLIN)
+        refusal: OSError | SourceError
         while True:
             try:
                 return self._connect()
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                if gone.poll(_POLL_MS):
-                    raise SourceError(
-                        f"qemu-nbd cannot open {self._name!r}: {self._last_words()}"
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise SourceError(
-                        f"qemu-nbd did not open {self._name!r} within {_START_LIMIT_S:g} s"
-                    ) from error
-            except OSError as error:
-                raise SourceError(f"cannot reach qemu-nbd for {self._name!r}: {error}") from error
+                refusal, patience_ms = error, _POLL_MS
+            except (OSError, SourceError) as error:
+                # It listens before it has opened the image, so it may also die in the handshake.
+                refusal, patience_ms = error, _LAST_WORDS_MS
+            if gone.poll(patience_ms):
+                why = f"qemu-nbd cannot open {self._name!r}: {self._last_words()}"
+                raise SourceError(why) from refusal
+            if not isinstance(refusal, FileNotFoundError | ConnectionRefusedError):
+                raise SourceError(f"no use of qemu-nbd for {self._name!r}: {refusal}") from refusal
+            if time.monotonic() > deadline:
+                why = f"qemu-nbd did not open {self._name!r} within {_START_LIMIT_S:g} s"
+                raise SourceError(why) from refusal
 
     def _connect(self) -> NbdConnection:
         return NbdConnection(self._address, self._name, _ANSWER_LIMIT_S)

@@ -44,7 +44,7 @@ class UnknownFormat(RepositoryError):
 
 
 class StoreUnavailable(RepositoryError):
-    """The store did not answer, or refused: cannot read or write *now*. Says nothing of the data."""
+    """The store did not answer, or refused: it cannot be used *now*. Says nothing of the data."""
 
 
 class StoreFull(StoreUnavailable):
@@ -64,7 +64,7 @@ class ObjectDamaged(RepositoryError):
 
 
 class ObjectExists(RepositoryError):
-    """Put-if-absent found the key taken. Never shown to a user: the caller decides what it means."""
+    """Put-if-absent found the key taken. The caller decides what it means; no user sees it."""
 
 
 class SessionRevoked(RepositoryError):

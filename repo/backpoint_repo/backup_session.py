@@ -1,0 +1,281 @@
+"""One backup of one VM: from a lease to a published point, in the order that no crash can spoil.
+
+Packs, then index segments, then the point (put-if-absent at a key fixed when the lease was put).
+What fails before that leaves orphans, which the next session finds again. Knows disks as sources;
+how a source came to be, and what the user is told, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from blake3 import blake3
+
+from backpoint_repo import version
+from backpoint_repo.blob_writer import BlobWriter
+from backpoint_repo.catalog import Catalog, PointSummary, read_point
+from backpoint_repo.chunking import Cutter
+from backpoint_repo.disk_ingest import Advance, DiskIngest
+from backpoint_repo.disk_map import DiskMap, Geometry
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    SessionRevoked,
+    UsageError,
+)
+from backpoint_repo.exclusions import read_exclusions
+from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
+from backpoint_repo.index import Index
+from backpoint_repo.leaf_scan import changed_blocks, plan_changed, plan_full
+from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
+from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.point import (
+    FILE_SIZE_MAX,
+    POINT_ID_SIZE,
+    ConfigFile,
+    Disk,
+    Point,
+    Traffic,
+)
+from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.source.contract import ImageSource
+
+WORKERS: Final = os.cpu_count() or 1
+_FILE_CHUNK: Final = 64 << 10
+
+
+@dataclass(frozen=True)
+class SessionParts:
+    """What a session needs of a repository. clock: seconds since 1970."""
+
+    sealed: SealedStore
+    index: Index
+    catalog: Catalog
+    nodes: NodeReader
+    cutter: Cutter
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class DiskJob:
+    """One disk to store. changed: (offset, length) in bytes since the parent, None: unknown."""
+
+    key: str
+    source: ImageSource
+    changed: Sequence[tuple[int, int]] | None = None
+
+
+class BackupSession:
+    """A context manager for one thread; leaving it without `publish` makes no point."""
+
+    def __init__(self, parts: SessionParts, vm: str) -> None:
+        """Put the lease, then read trash, then learn what is stored (the order matters).
+
+        Raises what a store raises.
+        """
+        if not vm:
+            raise UsageError("a VM needs a name")
+        self._parts = parts
+        self._vm = vm
+        self.point_id = secrets.token_bytes(POINT_ID_SIZE)
+        self._started = parts.clock()
+        self.warnings: list[str] = []
+        self.parent = self._newest_good_point()
+        pins = (self.parent.point_id,) if self.parent else ()
+        self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
+        self._workers = ThreadPoolExecutor(WORKERS, "seal")
+        self._uploads = ThreadPoolExecutor(1, "upload")
+        try:
+            self._lease.keep_fresh(self._note)
+            self._exclusions = read_exclusions(parts.sealed)
+            if self._exclusions.epoch:
+                # Nothing is referred to yet, so all trash there is may be declared seen.
+                self._lease.refresh(LeaseTerms(BACKUP, self._exclusions.epoch, pins))
+            parts.index.exclude(self._exclusions)
+            parts.index.refresh()
+            parts.index.adopt_unlisted_packs()
+            self._writer = BlobWriter(
+                parts.sealed, parts.index, self.point_id, self._workers, self._uploads
+            )
+        except BaseException:
+            self._close()
+            raise
+        self._disks: list[Disk] = []
+        self._files: list[ConfigFile] = []
+        self._redo: list[Callable[[], None]] = []
+        self._read = 0
+
+    def __enter__(self) -> BackupSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def store_disk(self, job: DiskJob, advance: Advance) -> None:
+        """Read and store one disk; the order of calls is the order of disks.
+
+        Raises SourceError and what a store raises.
+        """
+        if job.source.size > MAX_DISK_SIZE:
+            raise UsageError(f"{job.source.name} is larger than {MAX_DISK_SIZE} bytes")
+        self._disks.append(self._ingest(job, advance))
+        at = len(self._disks) - 1
+
+        def again() -> None:
+            self._disks[at] = self._ingest(job, lambda _: None)
+
+        self._redo.append(again)
+
+    def store_file(self, name: str, data: bytes) -> None:
+        """Store a configuration file of the VM. Raises UsageError where it is too large."""
+        if len(data) > FILE_SIZE_MAX:
+            raise UsageError(f"{name} is too large for a configuration file ({len(data)} bytes)")
+        id_key = self._parts.sealed.keyring.chunk_id_key
+        padded = data + bytes(-len(data) % BLOCK_SIZE)
+        pieces = [padded[at : at + _FILE_CHUNK] for at in range(0, len(padded), _FILE_CHUNK)]
+        chunks = [(blake3(piece, key=id_key).digest(), piece) for piece in pieces]
+
+        def store() -> None:
+            self._writer.finish(self._writer.start(chunks))
+
+        store()
+        self._redo.append(store)
+        ids = tuple(content_id for content_id, _ in chunks)
+        self._files.append(ConfigFile(name, len(data), ids))
+
+    def publish(self, *, time: float | None, label: str, consistency: str = "crash") -> Point:
+        """Make the point exist. time: the moment it shows, default: when the session began.
+
+        Raises SessionRevoked where a collector took this session for dead.
+        """
+        self._settle()
+        written = self._writer.written
+        point = Point(
+            self.point_id,
+            self._vm,
+            self._started if time is None else time,
+            self._parts.clock(),
+            label,
+            tuple(self._disks),
+            tuple(self._files),
+            self.parent.point_id if self.parent else None,
+            self.parent.generation + 1 if self.parent else 0,
+            Traffic(self._read, written.new_bytes, written.stored_bytes),
+            self._parts.clock() - self._started,
+            consistency,
+            tuple(self.warnings),
+            f"backpoint {version.VERSION}",
+        )
+        try:
+            self._parts.sealed.put(Kind.POINT, self.point_id.hex(), point.encode())
+        except ObjectExists:
+            raise SessionRevoked(
+                "this backup took longer without a sign of life than its lease allows, and a "
+                "collector revoked it; run it again (what was stored is found again)"
+            ) from None
+        self._after_publish()
+        return point
+
+    def _settle(self) -> None:
+        """Make all durable; store again what a collector trashed meanwhile, until nothing is.
+
+        The lease says which trash was seen only after what it held has been stored again.
+        """
+        while True:
+            self._writer.flush()
+            now = read_exclusions(self._parts.sealed)
+            fresh = now.trashed - self._exclusions.trashed
+            self._exclusions = now
+            if fresh:
+                self._parts.index.exclude(now)
+                for step in self._redo:
+                    step()
+                continue
+            if now.epoch > self._lease.terms.epoch:
+                pins = self._lease.terms.pins
+                self._lease.refresh(LeaseTerms(BACKUP, now.epoch, pins))
+            return
+
+    def _after_publish(self) -> None:
+        """The point exists; trouble from here on is only noted."""
+        try:
+            self._parts.catalog.refresh()
+            self._parts.catalog.compact()
+        except RepositoryError as error:
+            self._note(error)
+
+    def _ingest(self, job: DiskJob, advance: Advance) -> Disk:
+        geometry = Geometry(job.source.size)
+        base = self._base_for(job)
+        if base is not None and job.changed is not None:
+            blocks = changed_blocks(job.changed, geometry.size)
+            plans = plan_changed(job.source, base, blocks)
+        else:
+            base, plans = None, plan_full(geometry, job.source.extents(0, geometry.size))
+        id_key = self._parts.sealed.keyring.chunk_id_key
+        ingest = DiskIngest(self._writer, self._parts.cutter, id_key, self._workers, advance)
+        stored = ingest.run(job.source, geometry, base, plans)
+        self._read += stored.read
+        return Disk(job.key, geometry.size, stored.root, stored.allocated, job.source.name)
+
+    def _base_for(self, job: DiskJob) -> DiskMap | None:
+        """The parent's map of this disk, where a changed-block list can stand on it."""
+        if job.changed is None:
+            return None
+        disks = [disk for disk in self.parent.disks if disk.key == job.key] if self.parent else []
+        if not disks:
+            why = "no earlier point holds this disk"
+        elif disks[0].size != job.source.size:
+            why = f"its size changed from {disks[0].size} to {job.source.size} bytes"
+        elif not self._parent_stands():
+            # Asked under our lease, which pins it: from here on no collector takes its chunks.
+            why = "the earlier point was removed meanwhile"
+        else:
+            return DiskMap(disks[0].size, disks[0].root, self._parts.nodes.load)
+        self.warnings.append(f"{job.key}: changed-block list not used, read in full: {why}")
+        return None
+
+    def _parent_stands(self) -> bool:
+        assert self.parent is not None
+        try:
+            return read_point(self._parts.sealed, self.parent.point_id) is not None
+        except ObjectMissing:
+            return False
+
+    def _newest_good_point(self) -> Point | None:
+        """The newest point of this VM whose object can be read."""
+        own = [point for point in self._parts.catalog.refresh() if point.vm == self._vm]
+        for summary in sorted(own, key=_recency, reverse=True):
+            try:
+                point = read_point(self._parts.sealed, summary.point_id)
+            except (ObjectMissing, ObjectDamaged):
+                continue
+            if point is not None:
+                return point
+        return None
+
+    def _note(self, error: RepositoryError) -> None:
+        self.warnings.append(str(error))
+
+    def _close(self) -> None:
+        self._lease.release()
+        self._workers.shutdown(cancel_futures=True)
+        self._uploads.shutdown(cancel_futures=True)
+
+
+def _recency(point: PointSummary) -> tuple[int, float]:
+    # A clock going backwards, or `--time`, must not hide the newest state.
+    return point.generation, point.created

@@ -1,0 +1,154 @@
+"""Which restore points exist: a listing of point objects, with a summary of each.
+
+The point objects are the truth. Catalogue objects are compacted summaries that save reading a
+hundred thousand points one by one; they may be stale or lost, and a point whose object is gone is
+gone whatever they say. Names that users type are for `point_selector.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import threading
+from typing import Any, Final, NamedTuple
+
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.format import Kind
+from backpoint_repo.point import POINT_ID_SIZE, Point, decode_point
+from backpoint_repo.record import encode_record
+from backpoint_repo.sealed_store import SealedStore
+
+COMPACT_AFTER: Final = 64
+"""Points without a catalogue entry after which a writer adds a catalogue object: reading that many
+one by one costs about 10 ms."""
+MERGE_AFTER: Final = 16
+"""Catalogue objects after which a writer merges them all."""
+
+
+class PointSummary(NamedTuple):
+    """What a listing needs of a point; sizes in bytes, times in seconds since 1970."""
+
+    point_id: bytes
+    vm: str
+    time: float
+    created: float
+    generation: int
+    label: str
+    disks: int
+    size: int
+    allocated: int
+    stored: int
+    warnings: int
+
+
+class Catalog:
+    """Thread-safe."""
+
+    def __init__(self, sealed: SealedStore) -> None:
+        self._sealed = sealed
+        self._lock = threading.Lock()
+        self._known: dict[str, PointSummary | None] = {}
+        self._covered: set[str] = set()
+        self._objects: set[str] = set()
+        self.broken: dict[str, str] = {}
+
+    def refresh(self) -> list[PointSummary]:
+        """All points, by VM and time. A point object that cannot be read is listed in `broken`."""
+        with self._lock:
+            present = set(self._sealed.names(Kind.POINT))
+            for gone in self._known.keys() - present:
+                del self._known[gone]
+            self.broken = {name: why for name, why in self.broken.items() if name in present}
+            if len(present - self._known.keys()) > COMPACT_AFTER:
+                self._load_objects()
+            for name in present - self._known.keys():
+                self._read(name)
+            points = [point for name in present if (point := self._known.get(name)) is not None]
+        return sorted(points, key=lambda point: (point.vm, point.time, point.created))
+
+    def compact(self) -> None:
+        """Add a catalogue object where many points have none; merge where there are many."""
+        with self._lock:
+            self._load_objects()
+            present = {name for name in self._known if name not in self.broken}
+            bare = present - self._covered
+            old = set(self._objects)
+            if len(old) >= MERGE_AFTER:
+                self._write(present)
+                for name in old:
+                    self._sealed.delete(Kind.CATALOG, name)
+                self._objects -= old
+            elif len(bare) > COMPACT_AFTER:
+                self._write(bare)
+
+    def _write(self, names: set[str]) -> None:
+        rows: list[list[Any]] = []
+        for name in sorted(names):
+            summary = self._known[name]
+            rows.append([bytes.fromhex(name)] if summary is None else list(summary))
+        own_name = secrets.token_hex(16)
+        self._sealed.put(Kind.CATALOG, own_name, encode_record({"points": rows}))
+        self._objects.add(own_name)
+        self._covered |= names
+
+    def _load_objects(self) -> None:
+        for name in set(self._sealed.names(Kind.CATALOG)) - self._objects:
+            try:
+                record = self._sealed.get_record(Kind.CATALOG, name)
+                rows = [_summary_of(row) for row in record.items("points", list)]
+            except (ObjectMissing, ObjectDamaged):
+                continue  # only a cache: the points themselves are read instead
+            self._objects.add(name)
+            for point_name, summary in rows:
+                self._covered.add(point_name)
+                self._known.setdefault(point_name, summary)
+
+    def _read(self, name: str) -> None:
+        try:
+            point = read_point(self._sealed, bytes.fromhex(name))
+        except ObjectMissing:
+            return  # removed between listing and reading
+        except (ObjectDamaged, UnknownFormat, ValueError) as error:
+            self.broken[name] = str(error)
+            return
+        self._known[name] = None if point is None else summarize(point)
+
+
+def read_point(sealed: SealedStore, point_id: bytes) -> Point | None:
+    """The point, or None where a collector revoked the session before it published.
+
+    Raises ObjectMissing, ObjectDamaged, UnknownFormat.
+    """
+    if len(point_id) != POINT_ID_SIZE:
+        raise ObjectDamaged(f"points/{point_id.hex()}: not a point's name")
+    kind, payload = sealed.get_either(point_id.hex(), Kind.POINT, Kind.VOID)
+    return None if kind is Kind.VOID else decode_point(point_id, payload)
+
+
+def summarize(point: Point) -> PointSummary:
+    """What a listing shows of a point."""
+    return PointSummary(
+        point.point_id,
+        sys.intern(point.vm),
+        point.time,
+        point.created,
+        point.generation,
+        point.label,
+        len(point.disks),
+        point.size,
+        point.allocated,
+        point.traffic.stored,
+        len(point.warnings),
+    )
+
+
+def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
+    types = (bytes, str, float, float, int, str, int, int, int, int, int)
+    if len(row) == 1 and isinstance(row[0], bytes):
+        return row[0].hex(), None
+    if len(row) != len(types) or any(
+        type(value) is not kind for value, kind in zip(row, types, strict=True)
+    ):
+        raise ObjectDamaged("a catalogue row has the wrong shape")
+    summary = PointSummary(*row)._replace(vm=sys.intern(row[1]))
+    return summary.point_id.hex(), summary

@@ -1,0 +1,213 @@
+"""Where every chunk and map node is: all index segments of a repository as a few sorted tables.
+
+Look-ups come in batches. Which copies may be answered is decided here: none in trash and none
+marked damaged when a writer asks. Writes segments for new packs; also for packs that a crash left
+unlisted.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing
+from backpoint_repo.exclusions import Exclusions
+from backpoint_repo.format import HOLE, Kind
+from backpoint_repo.index_segment import (
+    IndexTable,
+    Location,
+    PackRef,
+    build_table,
+    decode_table,
+    merge_tables,
+)
+from backpoint_repo.map_node import Ids
+from backpoint_repo.pack import PackDirectory
+from backpoint_repo.sealed_store import SealedStore
+
+SEGMENT_ENTRIES_MAX: Final = 1 << 20
+"""A segment of 46 MB: what a reader must hold while it opens one."""
+_NOTHING: Final = Exclusions()
+
+
+class Index:
+    """Thread-safe. Grows by `refresh` (other writers' segments) and `add` (our own)."""
+
+    def __init__(self, sealed: SealedStore) -> None:
+        self._sealed = sealed
+        self._lock = threading.Lock()
+        self._loaded: set[str] = set()
+        self._tables: list[IndexTable] = []
+        self._exclusions = _NOTHING
+        self._usable: dict[int, NDArray[np.bool_]] = {}
+        self.broken_segments: list[str] = []
+
+    def refresh(self) -> None:
+        """Load segments that are new since the last call.
+
+        A damaged segment is remembered in `broken_segments` and its entries are not known; what
+        it indexed can still be found through `adopt_unlisted_packs`.
+        """
+        fresh = []
+        for name in self._sealed.names(Kind.INDEX):
+            if name in self._loaded:
+                continue
+            try:
+                key = f"index/{name}"
+                fresh.append(decode_table(self._sealed.get(Kind.INDEX, name), key))
+            except ObjectMissing:
+                continue  # merged into another segment between listing and reading
+            except ObjectDamaged as error:
+                self.broken_segments.append(str(error))
+            self._loaded.add(name)
+        self._append(fresh)
+
+    def exclude(self, exclusions: Exclusions) -> None:
+        """From now on `known` answers no copy that these forbid."""
+        with self._lock:
+            self._exclusions = exclusions
+            self._usable = {}
+
+    def known(self, ids: Ids) -> NDArray[np.bool_]:
+        """(m,) which ids have a copy that a new point may refer to."""
+        with self._lock:
+            tables, exclusions = self._tables, self._exclusions
+            usable = [self._usable_packs(table) for table in tables]
+        found = np.zeros(len(ids), np.bool_)
+        for table, allowed in zip(tables, usable, strict=True):
+            open_rows = np.flatnonzero(~found)
+            found[open_rows] = table.find(ids[open_rows], allowed) >= 0
+        if exclusions.damaged_ids:
+            for row in np.flatnonzero(found):
+                content_id = ids[row].tobytes()
+                if content_id in exclusions.damaged_ids:
+                    found[row] = self._has_good_copy(content_id, exclusions)
+        return found
+
+    def locate(self, ids: Ids) -> list[Location | None]:
+        """A place of each id; None for holes and ids that no segment knows."""
+        places: list[Location | None] = [None] * len(ids)
+        open_rows = np.flatnonzero(ids.any(axis=1))
+        for table in list(self._tables):
+            rows = table.find(ids[open_rows], np.ones(len(table.packs), np.bool_))
+            for query, row in zip(open_rows[rows >= 0], rows[rows >= 0], strict=True):
+                places[query] = table.location(int(row))
+            open_rows = open_rows[rows < 0]
+        return places
+
+    def copies(self, content_id: bytes) -> list[Location]:
+        """Every place of an id; those in trash or marked damaged come last."""
+        found = [
+            table.location(row) for table in list(self._tables) for row in table.rows_of(content_id)
+        ]
+        bad = self._exclusions
+        return sorted(
+            dict.fromkeys(found),
+            key=lambda place: place.pack in bad.trashed or (content_id, place.pack) in bad.damaged,
+        )
+
+    def add(self, entries: Iterable[tuple[bytes, Location]]) -> None:
+        """Write a segment for blobs whose packs are durable, and know them from now on."""
+        rows = list(entries)
+        for start in range(0, len(rows), SEGMENT_ENTRIES_MAX):
+            self._write(_table_of(rows[start : start + SEGMENT_ENTRIES_MAX]))
+
+    def packs(self) -> set[PackRef]:
+        """Every pack that a loaded segment lists."""
+        return {pack for table in list(self._tables) for pack in table.packs}
+
+    def tables(self) -> list[IndexTable]:
+        """The loaded tables, for statistics and checks."""
+        return list(self._tables)
+
+    def adopt_unlisted_packs(self) -> int:
+        """Index packs that no segment lists (their writer died, or is not done yet).
+
+        Returns how many there were. Packs whose directory is damaged are left alone.
+        """
+        listed, tables = self.packs(), []
+        for pack in stored_packs(self._sealed):
+            if pack not in listed:
+                try:
+                    directory = self._sealed.directory(pack.kind, pack.name)
+                except (ObjectDamaged, ObjectMissing):
+                    continue
+                tables.append(table_of_directory(pack, directory))
+        if tables:
+            self._write(merge_tables(tables))
+        return len(tables)
+
+    def _write(self, table: IndexTable) -> None:
+        name = secrets.token_hex(16)
+        self._sealed.put(Kind.INDEX, name, table.encode())
+        self._loaded.add(name)
+        self._append([table])
+
+    def _append(self, fresh: list[IndexTable]) -> None:
+        """Keep few tables: neighbours of similar size are merged, as in an LSM tree."""
+        if not fresh:
+            return
+        with self._lock:
+            tables = sorted([*self._tables, *fresh], key=len, reverse=True)
+            while len(tables) > 1 and len(tables[-2]) < 4 * len(tables[-1]) + 1024:
+                smallest = [tables.pop(), tables.pop()]
+                tables.append(merge_tables(smallest))
+                tables.sort(key=len, reverse=True)
+            self._tables = tables
+            self._usable = {}
+
+    def _usable_packs(self, table: IndexTable) -> NDArray[np.bool_]:
+        mask = self._usable.get(id(table))
+        if mask is None:
+            trashed = self._exclusions.trashed
+            mask = np.array([pack not in trashed for pack in table.packs], np.bool_)
+            self._usable[id(table)] = mask
+        return mask
+
+    def _has_good_copy(self, content_id: bytes, exclusions: Exclusions) -> bool:
+        return any(
+            place.pack not in exclusions.trashed
+            and (content_id, place.pack) not in exclusions.damaged
+            for place in self.copies(content_id)
+        )
+
+
+def stored_packs(sealed: SealedStore) -> Iterator[PackRef]:
+    """Every pack in the store, indexed or not; names that are not ours are passed over."""
+    for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
+        for name in sealed.names(kind):
+            if len(name) == 32 and all(digit in "0123456789abcdef" for digit in name):
+                yield PackRef(kind, bytes.fromhex(name))
+
+
+def table_of_directory(pack: PackRef, directory: PackDirectory) -> IndexTable:
+    """The index entries that a pack's directory implies."""
+    return build_table(
+        [pack],
+        directory.ids,
+        np.zeros(len(directory.ids), np.uint32),
+        directory.offsets.astype(np.uint32),
+        directory.lengths,
+    )
+
+
+def ids_of(rows: list[bytes]) -> Ids:
+    """(m, 32) from a list of ids."""
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, len(HOLE))
+
+
+def _table_of(rows: list[tuple[bytes, Location]]) -> IndexTable:
+    packs = list(dict.fromkeys(place.pack for _, place in rows))
+    number = {pack: at for at, pack in enumerate(packs)}
+    return build_table(
+        packs,
+        ids_of([content_id for content_id, _ in rows]),
+        np.array([number[place.pack] for _, place in rows], np.uint32),
+        np.array([place.offset for _, place in rows], np.uint32),
+        np.array([place.length for _, place in rows], np.uint32),
+    )

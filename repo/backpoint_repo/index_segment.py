@@ -1,0 +1,206 @@
+"""An index segment: an immutable sorted table from content id to the place of its blob.
+
+44 bytes an entry, as arrays that numpy searches in place. It is a cache of pack directories and can
+be rebuilt from them. Knows its own layout and look-up; which segments exist is `index.py`'s
+business.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.format import ID_SIZE, Kind
+from backpoint_repo.map_node import Ids
+
+PACK_NAME_SIZE: Final = 16
+_HEAD: Final = struct.Struct("<II")  # entries, packs
+_PREFIX: Final = 8
+_REST: Final = ID_SIZE - _PREFIX
+_ENTRY_SIZE: Final = ID_SIZE + 12
+
+
+class PackRef(NamedTuple):
+    """Names a pack: its kind and its 16-byte random name."""
+
+    kind: Kind
+    name: bytes
+
+
+class Location(NamedTuple):
+    """Where a blob lies: `length` bytes from `offset` of a pack."""
+
+    pack: PackRef
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class IndexTable:
+    """Entries sorted by id. All arrays have n entries; `packs` is what pack numbers refer to.
+
+    prefixes: uint64, the first 8 bytes of each id as a big-endian number (so order is kept).
+    rests: (n, 24) uint8, the other bytes. pack_numbers, offsets, lengths: uint32.
+    """
+
+    packs: tuple[PackRef, ...]
+    prefixes: NDArray[np.uint64]
+    rests: NDArray[np.uint8]
+    pack_numbers: NDArray[np.uint32]
+    offsets: NDArray[np.uint32]
+    lengths: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def find(self, ids: Ids, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(m,) row of each id, -1 where it is absent or only in packs that are not usable.
+
+        usable: (packs,) which packs may be answered.
+        """
+        wanted = prefixes_of(ids)
+        rows = np.searchsorted(self.prefixes, wanted)
+        found = np.full(len(ids), -1, np.int64)
+        open_queries = np.arange(len(ids))
+        while len(open_queries):
+            at = rows[open_queries]
+            inside = at < len(self.prefixes)
+            open_queries, at = open_queries[inside], at[inside]
+            same = self.prefixes[at] == wanted[open_queries]
+            open_queries, at = open_queries[same], at[same]
+            hit = (self.rests[at] == ids[open_queries, _PREFIX:]).all(axis=1)
+            hit &= usable[self.pack_numbers[at]]
+            found[open_queries[hit]] = at[hit]
+            open_queries = open_queries[~hit]
+            rows[open_queries] += 1
+        return found
+
+    def rows_of(self, content_id: bytes) -> list[int]:
+        """Every row that holds this id."""
+        prefix = np.uint64(int.from_bytes(content_id[:_PREFIX], "big"))
+        first = int(np.searchsorted(self.prefixes, prefix, "left"))
+        last = int(np.searchsorted(self.prefixes, prefix, "right"))
+        rest = content_id[_PREFIX:]
+        return [row for row in range(first, last) if self.rests[row].tobytes() == rest]
+
+    def location(self, row: int) -> Location:
+        """The place that a row names."""
+        pack = self.packs[self.pack_numbers[row]]
+        return Location(pack, int(self.offsets[row]), int(self.lengths[row]))
+
+    def ids(self) -> Ids:
+        """(n, 32) all ids, sorted."""
+        first = self.prefixes.astype(">u8").view(np.uint8).reshape(-1, _PREFIX)
+        return np.concatenate((first, self.rests), axis=1)
+
+    def encode(self) -> bytes:
+        """The plain payload of a segment."""
+        head = _HEAD.pack(len(self), len(self.packs))
+        packs = b"".join(bytes([pack.kind]) + pack.name for pack in self.packs)
+        numbers = (self.pack_numbers, self.offsets, self.lengths)
+        return b"".join(
+            (
+                head,
+                self.prefixes.astype("<u8").tobytes(),
+                self.rests.tobytes(),
+                *(array.astype("<u4").tobytes() for array in numbers),
+                packs,
+            )
+        )
+
+
+def prefixes_of(ids: Ids) -> NDArray[np.uint64]:
+    """(m,) the first 8 bytes of each id as a number."""
+    first = np.ascontiguousarray(ids[:, :_PREFIX]).view(">u8").reshape(-1)
+    return first.astype(np.uint64)
+
+
+def build_table(
+    packs: list[PackRef],
+    ids: Ids,
+    pack_numbers: NDArray[np.uint32],
+    offsets: NDArray[np.uint32],
+    lengths: NDArray[np.uint32],
+) -> IndexTable:
+    """A table from unsorted columns of equal length."""
+    order = np.lexsort((pack_numbers, prefixes_of(ids)))
+    return IndexTable(
+        tuple(packs),
+        prefixes_of(ids)[order],
+        np.ascontiguousarray(ids[order, _PREFIX:]),
+        pack_numbers[order],
+        offsets[order],
+        lengths[order],
+    )
+
+
+def merge_tables(tables: list[IndexTable]) -> IndexTable:
+    """One table with the entries of all; a copy listed twice is kept once."""
+    packs = list(dict.fromkeys(pack for table in tables for pack in table.packs))
+    number = {pack: at for at, pack in enumerate(packs)}
+    renumbered = []
+    for table in tables:
+        map_ = np.array([number[pack] for pack in table.packs], np.uint32)
+        renumbered.append(map_[table.pack_numbers] if len(table.packs) else table.pack_numbers)
+    merged = build_table(
+        packs,
+        np.concatenate([table.ids() for table in tables]),
+        np.concatenate(renumbered),
+        np.concatenate([table.offsets for table in tables]),
+        np.concatenate([table.lengths for table in tables]),
+    )
+    return _without_repeats(merged)
+
+
+def _without_repeats(table: IndexTable) -> IndexTable:
+    """Two segments may list the same pack (an adopted orphan); its entries need be there once."""
+    same = np.zeros(len(table), np.bool_)
+    same[1:] = (
+        (table.prefixes[1:] == table.prefixes[:-1])
+        & (table.pack_numbers[1:] == table.pack_numbers[:-1])
+        & (table.offsets[1:] == table.offsets[:-1])
+    )
+    if not same.any():
+        return table
+    keep = ~same
+    return IndexTable(
+        table.packs,
+        table.prefixes[keep],
+        table.rests[keep],
+        table.pack_numbers[keep],
+        table.offsets[keep],
+        table.lengths[keep],
+    )
+
+
+def decode_table(payload: bytes, key: str) -> IndexTable:
+    """Raises ObjectDamaged where sizes, order or pack numbers are impossible."""
+    if len(payload) < _HEAD.size:
+        raise ObjectDamaged(f"{key}: truncated")
+    entries, pack_count = _HEAD.unpack_from(payload)
+    packs_at = _HEAD.size + entries * _ENTRY_SIZE
+    if len(payload) != packs_at + pack_count * (1 + PACK_NAME_SIZE):
+        raise ObjectDamaged(f"{key}: has the wrong size")
+    prefixes = np.frombuffer(payload, "<u8", entries, _HEAD.size).astype(np.uint64)
+    rests_at = _HEAD.size + entries * _PREFIX
+    rests = np.frombuffer(payload, np.uint8, entries * _REST, rests_at).reshape(-1, _REST)
+    numbers = np.frombuffer(payload, "<u4", 3 * entries, rests_at + entries * _REST)
+    columns = numbers.astype(np.uint32).reshape(3, -1)
+    packs = _decode_packs(payload[packs_at:], key)
+    if bool((prefixes[1:] < prefixes[:-1]).any()) or bool((columns[0] >= pack_count).any()):
+        raise ObjectDamaged(f"{key}: is not sorted or names a pack it does not list")
+    return IndexTable(packs, prefixes, rests, columns[0], columns[1], columns[2])
+
+
+def _decode_packs(data: bytes, key: str) -> tuple[PackRef, ...]:
+    packs = []
+    for at in range(0, len(data), 1 + PACK_NAME_SIZE):
+        if data[at] not in (Kind.DATA_PACK, Kind.NODE_PACK):
+            raise ObjectDamaged(f"{key}: names an object that is no pack")
+        packs.append(PackRef(Kind(data[at]), data[at + 1 : at + 1 + PACK_NAME_SIZE]))
+    return tuple(packs)

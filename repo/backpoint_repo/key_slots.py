@@ -1,0 +1,195 @@
+"""Key slots: the owner's keys, wrapped under passphrases and recovery keys.
+
+A slot can be added, listed and revoked without touching data. Passphrases go through scrypt;
+recovery keys have full entropy and do not. Who may ask for a passphrase, and where it comes from,
+is the command line's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from Crypto.Cipher import AES
+from Crypto.Hash import SHA256
+from Crypto.Protocol.KDF import HKDF
+
+from backpoint_repo.config import Config
+from backpoint_repo.errors import ObjectDamaged, UsageError, WrongPassphrase
+from backpoint_repo.format import FOLDERS, HEADER, TAG_SIZE, Kind, expect_header, header, object_key
+from backpoint_repo.keyring import SECRET_SIZE, Keyring
+from backpoint_repo.record import Record, encode_record
+from backpoint_repo.recovery_key import parse_recovery_key
+from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.sealing import open_record, seal_record
+from backpoint_repo.store.contract import Store
+
+PASSPHRASE: Final = "passphrase"
+RECOVERY: Final = "recovery"
+_OWNER_PRIVATE_SIZE: Final = 32
+_SALT_SIZE: Final = 32
+_SCRYPT_R: Final = 8
+_SCRYPT_MEMORY_MAX: Final = 1 << 30
+"""A slot may not ask for more memory than this: slots are untrusted until opened."""
+
+
+@dataclass(frozen=True)
+class ScryptCost:
+    """RFC 7914 parameters. The default (64 MiB, twice) equals OWASP's recommended strength."""
+
+    n: int = 1 << 16
+    p: int = 2
+
+    def derive(self, passphrase: str, salt: bytes) -> bytes:
+        """A 32-byte key."""
+        return hashlib.scrypt(
+            passphrase.encode(),
+            salt=salt,
+            n=self.n,
+            r=_SCRYPT_R,
+            p=self.p,
+            maxmem=_SCRYPT_MEMORY_MAX,
+            dklen=32,
+        )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot as the owner sees it. created: seconds since 1970."""
+
+    slot_id: str
+    method: str
+    label: str
+    created: float
+
+
+def add_slot(
+    sealed: SealedStore, secret_text: str, label: str, cost: ScryptCost, now: float
+) -> Slot:
+    """Wrap the owner's keys under a passphrase, or under a recovery key in its written form.
+
+    Raises UsageError for an empty passphrase.
+    """
+    if not secret_text:
+        raise UsageError("an empty passphrase protects nothing")
+    slot_id, salt = secrets.token_hex(8), secrets.token_bytes(_SALT_SIZE)
+    entropy = parse_recovery_key(secret_text)
+    method = PASSPHRASE if entropy is None else RECOVERY
+    wrapping_key = _wrapping_key(secret_text, entropy, salt, cost)
+    keyring = sealed.keyring
+    assert keyring.owner_private is not None
+    cipher = _cipher(wrapping_key, slot_id, sealed.repository_id)
+    wrapped = cipher.encrypt(keyring.secret + keyring.owner_private) + cipher.encrypt()
+    info = encode_record({"label": label, "created": now})
+    record = encode_record(
+        {
+            "method": method,
+            "n": cost.n,
+            "p": cost.p,
+            "salt": salt,
+            "wrapped": wrapped + cipher.digest(),
+            "info": seal_record(Kind.SLOT, slot_id, info, keyring.meta_key, sealed.packer),
+        }
+    )
+    sealed.store.put(object_key(Kind.SLOT, slot_id), [header(Kind.SLOT), record])
+    return Slot(slot_id, method, label, now)
+
+
+def list_slots(sealed: SealedStore) -> list[Slot]:
+    """All slots, oldest first."""
+    found = []
+    for slot_id, record in _read_slots(sealed.store):
+        sealed_info, meta_key = record.get("info", bytes), sealed.keyring.meta_key
+        info = Record.decode(
+            open_record(Kind.SLOT, slot_id, sealed_info, meta_key, sealed.packer), slot_id
+        )
+        label, created = info.get("label", str), info.get("created", float)
+        found.append(Slot(slot_id, record.get("method", str), label, created))
+    return sorted(found, key=lambda slot: slot.created)
+
+
+def revoke_slot(sealed: SealedStore, prefix: str, *, force: bool) -> Slot:
+    """Delete the slot whose id begins with `prefix`.
+
+    Raises UsageError where none or several match, or where it is the last one and not `force`.
+    """
+    slots = list_slots(sealed)
+    matching = [slot for slot in slots if slot.slot_id.startswith(prefix)]
+    if len(matching) != 1:
+        known = ", ".join(slot.slot_id for slot in matching or slots)
+        raise UsageError(f"{prefix!r} names {len(matching)} key slots; there are: {known}")
+    if len(slots) == 1 and not force:
+        raise UsageError(
+            "this is the last key slot: without it nobody can ever read the repository again. "
+            "Add another first, or use --force."
+        )
+    sealed.delete(Kind.SLOT, matching[0].slot_id)
+    return matching[0]
+
+
+def open_with(store: Store, config: Config, secret_text: str) -> Keyring:
+    """The owner's keyring, through whichever slot this passphrase or recovery key opens.
+
+    Raises WrongPassphrase.
+    """
+    entropy = parse_recovery_key(secret_text)
+    method = PASSPHRASE if entropy is None else RECOVERY
+    for slot_id, record in _read_slots(store):
+        if record.get("method", str) != method:
+            continue
+        cost = _sane_cost(record)
+        salt = record.sized("salt", _SALT_SIZE)
+        wrapping_key = _wrapping_key(secret_text, entropy, salt, cost)
+        plain = _unwrap(wrapping_key, slot_id, config.repository_id, record.get("wrapped", bytes))
+        if plain is not None:
+            return Keyring(plain[:SECRET_SIZE], config.owner_public, plain[SECRET_SIZE:])
+    raise WrongPassphrase(
+        "wrong recovery key" if entropy else "wrong passphrase: it opens no key slot"
+    )
+
+
+def _wrapping_key(text: str, entropy: bytes | None, salt: bytes, cost: ScryptCost) -> bytes:
+    if entropy is None:
+        return cost.derive(text, salt)
+    key = HKDF(entropy, 32, salt, SHA256, context=b"backpoint v1 recovery slot")
+    assert isinstance(key, bytes)
+    return key
+
+
+def _unwrap(key: bytes, slot_id: str, repository_id: bytes, wrapped: bytes) -> bytes | None:
+    """None where the key is not this slot's."""
+    if len(wrapped) != SECRET_SIZE + _OWNER_PRIVATE_SIZE + TAG_SIZE:
+        raise ObjectDamaged(f"slots/{slot_id}: its wrapped keys have the wrong size")
+    cipher = _cipher(key, slot_id, repository_id)
+    plain: bytes = cipher.decrypt(wrapped[:-TAG_SIZE]) + cipher.decrypt()
+    try:
+        cipher.verify(wrapped[-TAG_SIZE:])
+    except ValueError:
+        return None
+    return plain
+
+
+def _cipher(key: bytes, slot_id: str, repository_id: bytes):  # type: ignore[no-untyped-def]
+    """The key is used once (its salt is new), so a constant nonce is safe."""
+    cipher = AES.new(key, AES.MODE_OCB, nonce=bytes(12), mac_len=TAG_SIZE)
+    cipher.update(header(Kind.SLOT) + repository_id + slot_id.encode())
+    return cipher
+
+
+def _read_slots(store: Store) -> Iterator[tuple[str, Record]]:
+    for found in store.list(f"{FOLDERS[Kind.SLOT]}/"):
+        slot_id = found.key.rpartition("/")[2]
+        data = store.get(found.key)
+        expect_header(data, Kind.SLOT, found.key)
+        yield slot_id, Record.decode(data[HEADER.size :], found.key)
+
+
+def _sane_cost(record: Record) -> ScryptCost:
+    cost = ScryptCost(record.natural("n"), record.natural("p"))
+    power_of_two = cost.n > 1 and cost.n & (cost.n - 1) == 0
+    if not power_of_two or 128 * _SCRYPT_R * cost.n > _SCRYPT_MEMORY_MAX or not 1 <= cost.p <= 16:
+        raise ObjectDamaged("a key slot has impossible scrypt parameters")
+    return cost

@@ -1,0 +1,118 @@
+"""Leases: who uses the repository now, so that a collector knows what it must not take.
+
+A lease says who, since when, which trash epoch was seen and which points are pinned. It is
+refreshed by putting the next numbered object and deleting the one before; only the highest number
+counts, so a credential that may not delete can hold a lease too. A lease blocks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from backpoint_repo.errors import ObjectExists, RepositoryError, StoreUnavailable
+from backpoint_repo.format import Kind
+from backpoint_repo.record import encode_record
+from backpoint_repo.sealed_store import SealedStore
+
+REFRESH_S: Final = 60.0
+LIFETIME_S: Final = 600.0
+"""After this long without a refresh a collector may revoke the session; it loses only its backup.
+"""
+
+BACKUP: Final = "backup"
+MOUNT: Final = "mount"
+
+
+@dataclass(frozen=True)
+class LeaseTerms:
+    """What a lease says. epoch: newest trash epoch seen; pins: ids of points in use."""
+
+    purpose: str
+    epoch: int
+    pins: tuple[bytes, ...] = ()
+
+
+class Lease:
+    """A lease that is held. Thread-safe; clock gives seconds since 1970."""
+
+    def __init__(
+        self, sealed: SealedStore, session: bytes, terms: LeaseTerms, clock: Callable[[], float]
+    ) -> None:
+        """Put the first lease object. Raises what a store raises."""
+        self._sealed = sealed
+        self._session = session
+        self._terms = terms
+        self._clock = clock
+        self._started = clock()
+        self._number = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._put()
+
+    @property
+    def terms(self) -> LeaseTerms:
+        """What the newest lease object says."""
+        return self._terms
+
+    def refresh(self, terms: LeaseTerms | None = None) -> None:
+        """Put the next lease object, with new terms where they are given."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            self._terms = terms or self._terms
+            before = self._name()
+            self._number += 1
+            self._put()
+            self._drop(before)
+
+    def keep_fresh(self, on_trouble: Callable[[RepositoryError], None]) -> threading.Thread:
+        """Refresh from a thread until the lease is released; a failed refresh is only told."""
+
+        def run() -> None:
+            while not self._ended.wait(REFRESH_S):
+                try:
+                    self.refresh()
+                except RepositoryError as error:
+                    on_trouble(error)
+
+        thread = threading.Thread(target=run, name="lease", daemon=True)
+        thread.start()
+        return thread
+
+    def release(self) -> None:
+        """Give the lease back; harmless when repeated, and when the store is gone."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._ended.set()
+                self._drop(self._name())
+
+    def _name(self) -> str:
+        return f"{self._session.hex()}-{self._number:08x}"
+
+    def _drop(self, name: str) -> None:
+        # A collector clears up what an append-only credential must leave behind.
+        with contextlib.suppress(StoreUnavailable):
+            self._sealed.delete(Kind.LEASE, name)
+
+    def _put(self) -> None:
+        payload = encode_record(
+            {
+                "session": self._session,
+                "purpose": self._terms.purpose,
+                "epoch": self._terms.epoch,
+                "pins": list(self._terms.pins),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": self._started,
+                "refreshed": self._clock(),
+                "lifetime_s": LIFETIME_S,
+            }
+        )
+        with contextlib.suppress(ObjectExists):
+            self._sealed.put(Kind.LEASE, self._name(), payload)

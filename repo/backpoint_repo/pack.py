@@ -1,0 +1,155 @@
+"""Packs: blobs back to back, then a sealed directory that says what they are, then a trailer.
+
+A pack explains itself: index segments can be rebuilt from directories alone, and the data keys its
+blobs need are listed in it (each sealed to the owner), so compaction copies blobs verbatim. Knows
+how packs are laid out, not which chunks go where.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.format import (
+    HEADER,
+    ID_SIZE,
+    PACK_TRAILER,
+    PACK_TRAILER_MAGIC,
+    Kind,
+    header,
+    object_key,
+    parse_header,
+)
+from backpoint_repo.keyring import KEY_ID_SIZE, SEALED_DATA_KEY_SIZE
+from backpoint_repo.map_node import Ids
+from backpoint_repo.sealing import Packer, open_record, seal_record
+from backpoint_repo.store.contract import Piece, Store
+
+PACK_SIZE: Final = 32 << 20
+"""Bytes after which a pack is closed: large enough for sequential reads and few objects."""
+_DIRECTORY: Final = struct.Struct("<16sII")  # session id, data keys, blobs
+_TAIL_GUESS: Final = 128 << 10
+"""Bytes read from a pack's end at first: the directory of 512 chunks and a few keys fit."""
+
+
+@dataclass(frozen=True)
+class PackDirectory:
+    """What a pack holds.
+
+    data_keys: key id (16 bytes) -> data key sealed to the owner; empty in node packs.
+    ids: (n, 32); lengths, plain_lengths: (n,) uint32, bytes sealed and plain. Blobs lie back to
+    back after the 8-byte header, in this order.
+    """
+
+    session: bytes
+    data_keys: dict[bytes, bytes]
+    ids: Ids
+    lengths: NDArray[np.uint32]
+    plain_lengths: NDArray[np.uint32]
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(n,) byte offset of each blob in the pack."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        return np.concatenate(([0], ends[:-1])) + HEADER.size
+
+    def encode(self) -> bytes:
+        """The plain directory."""
+        keys = b"".join(key_id + sealed for key_id, sealed in self.data_keys.items())
+        head = _DIRECTORY.pack(self.session, len(self.data_keys), len(self.ids))
+        arrays = (self.lengths.astype("<u4"), self.plain_lengths.astype("<u4"))
+        return head + keys + self.ids.tobytes() + b"".join(a.tobytes() for a in arrays)
+
+    @classmethod
+    def decode(cls, data: bytes, key: str) -> PackDirectory:
+        """Raises ObjectDamaged where sizes contradict one another."""
+        if len(data) < _DIRECTORY.size:
+            raise ObjectDamaged(f"{key}: its directory is truncated")
+        session, keys, blobs = _DIRECTORY.unpack_from(data)
+        key_size = KEY_ID_SIZE + SEALED_DATA_KEY_SIZE
+        ids_at = _DIRECTORY.size + keys * key_size
+        if len(data) != ids_at + blobs * (ID_SIZE + 8):
+            raise ObjectDamaged(f"{key}: its directory has the wrong size")
+        starts = range(_DIRECTORY.size, ids_at, key_size)
+        data_keys = {
+            data[s : s + KEY_ID_SIZE]: data[s + KEY_ID_SIZE : s + key_size] for s in starts
+        }
+        ids = np.frombuffer(data, np.uint8, blobs * ID_SIZE, ids_at).reshape(-1, ID_SIZE)
+        lengths = np.frombuffer(data, "<u4", 2 * blobs, ids_at + blobs * ID_SIZE).astype(np.uint32)
+        return cls(session, data_keys, ids, lengths[:blobs], lengths[blobs:])
+
+
+class PackBuilder:
+    """A pack that is being filled."""
+
+    def __init__(self, kind: Kind, name: bytes, session: bytes) -> None:
+        self.kind = kind
+        self.name = name
+        self._session = session
+        self._pieces: list[Piece] = [header(kind)]
+        self._ids: list[bytes] = []
+        self._lengths: list[int] = []
+        self._plain_lengths: list[int] = []
+        self.size = HEADER.size
+
+    @property
+    def key(self) -> str:
+        """Where the pack will be stored."""
+        return object_key(self.kind, self.name.hex())
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, content_id: bytes, blob: bytes, plain_length: int) -> int:
+        """Append a sealed blob; returns its byte offset in the pack."""
+        offset = self.size
+        self._pieces.append(blob)
+        self._ids.append(content_id)
+        self._lengths.append(len(blob))
+        self._plain_lengths.append(plain_length)
+        self.size += len(blob)
+        return offset
+
+    def finish(self, data_keys: dict[bytes, bytes], meta_key: bytes, packer: Packer) -> list[Piece]:
+        """All pieces of the finished object, directory and trailer included."""
+        directory = PackDirectory(
+            self._session,
+            data_keys,
+            np.frombuffer(b"".join(self._ids), np.uint8).reshape(-1, ID_SIZE),
+            np.array(self._lengths, np.uint32),
+            np.array(self._plain_lengths, np.uint32),
+        )
+        sealed = seal_record(self.kind, self.key, directory.encode(), meta_key, packer)
+        return [*self._pieces, sealed, PACK_TRAILER.pack(len(sealed), PACK_TRAILER_MAGIC)]
+
+
+def read_directory(
+    store: Store, kind: Kind, name: bytes, meta_key: bytes, packer: Packer
+) -> PackDirectory:
+    """The directory of a stored pack, checked against the pack's size and kind.
+
+    Raises ObjectMissing, ObjectDamaged, UnknownFormat.
+    """
+    key = object_key(kind, name.hex())
+    size = store.size(key)
+    if parse_header(store.get_range(key, 0, HEADER.size), key) is not kind:
+        raise ObjectDamaged(f"{key}: is not a {kind.name.lower()}")
+    tail = store.get_range(key, max(0, size - _TAIL_GUESS), _TAIL_GUESS)
+    if len(tail) < PACK_TRAILER.size:
+        raise ObjectDamaged(f"{key}: truncated")
+    length, magic = PACK_TRAILER.unpack_from(tail, len(tail) - PACK_TRAILER.size)
+    start = size - PACK_TRAILER.size - length
+    if magic != PACK_TRAILER_MAGIC or start < HEADER.size:
+        raise ObjectDamaged(f"{key}: has no trailer (truncated or overwritten)")
+    if length + PACK_TRAILER.size > len(tail):
+        tail = store.get_range(key, start, length + PACK_TRAILER.size)
+    sealed = tail[len(tail) - PACK_TRAILER.size - length : len(tail) - PACK_TRAILER.size]
+    directory = PackDirectory.decode(open_record(kind, key, sealed, meta_key, packer), key)
+    if HEADER.size + int(directory.lengths.sum(dtype=np.int64)) != start:
+        raise ObjectDamaged(f"{key}: its size contradicts its directory")
+    return directory

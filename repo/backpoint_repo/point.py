@@ -1,0 +1,162 @@
+"""A restore point: one moment of one VM, whole, with its disks' maps and its configuration files.
+
+Decides what is recorded and how it is written down. Where points are, and which one a user means,
+is for `catalog.py` and `point_selector.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.format import ID_SIZE, MAX_DISK_SIZE
+from backpoint_repo.record import Record, encode_record
+
+POINT_ID_SIZE: Final = 16
+FILE_SIZE_MAX: Final = 64 << 20
+"""Configuration files are small: .vmx, nvram, inventory records."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk of a point.
+
+    key: what identifies the disk within its VM over time. size, allocated: bytes, virtual and not
+    hole. root: id of the map's root node. source: what it was read from, for the user.
+    """
+
+    key: str
+    size: int
+    root: bytes
+    allocated: int
+    source: str
+
+    def fields(self) -> dict[str, Any]:
+        """As a record."""
+        return {
+            "key": self.key,
+            "size": self.size,
+            "root": self.root,
+            "allocated": self.allocated,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A small file of the VM, in chunks of 64 KiB (the last padded with zeros to whole blocks)."""
+
+    name: str
+    size: int
+    chunks: tuple[bytes, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """As a record."""
+        return {"name": self.name, "size": self.size, "chunks": list(self.chunks)}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What making the point cost, in bytes: read from the source, new to the repository, stored."""
+
+    read: int = 0
+    new: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """point_id: 16 bytes, the session's id. time: the moment shown, created: when it was published,
+    both seconds since 1970, UTC. generation: one more than the parent's, so that a VM's points have
+    an order whatever its clocks did. warnings: whatever is degraded about it, for the user."""
+
+    point_id: bytes
+    vm: str
+    time: float
+    created: float
+    label: str
+    disks: tuple[Disk, ...]
+    files: tuple[ConfigFile, ...] = ()
+    parent: bytes | None = None
+    generation: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+    duration_s: float = 0.0
+    consistency: str = "crash"
+    warnings: tuple[str, ...] = ()
+    tool: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all disks together."""
+        return sum(disk.size for disk in self.disks)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that are not holes, all disks together."""
+        return sum(disk.allocated for disk in self.disks)
+
+    def encode(self) -> bytes:
+        """The plain payload of a point object."""
+        return encode_record(
+            {
+                "vm": self.vm,
+                "time": self.time,
+                "created": self.created,
+                "label": self.label,
+                "disks": [disk.fields() for disk in self.disks],
+                "files": [file.fields() for file in self.files],
+                "parent": self.parent,
+                "generation": self.generation,
+                "read": self.traffic.read,
+                "new": self.traffic.new,
+                "stored": self.traffic.stored,
+                "duration_s": self.duration_s,
+                "consistency": self.consistency,
+                "warnings": list(self.warnings),
+                "tool": self.tool,
+            }
+        )
+
+
+def decode_point(point_id: bytes, payload: bytes) -> Point:
+    """Raises ObjectDamaged where a field is missing or impossible."""
+    what = f"points/{point_id.hex()}"
+    record = Record.decode(payload, what)
+    return Point(
+        point_id,
+        record.get("vm", str),
+        record.get("time", float),
+        record.get("created", float),
+        record.get("label", str),
+        tuple(_decode_disk(disk, what) for disk in record.records("disks")),
+        tuple(_decode_file(file, what) for file in record.records("files")),
+        record.optional("parent", bytes),
+        record.natural("generation"),
+        Traffic(record.natural("read"), record.natural("new"), record.natural("stored")),
+        record.get("duration_s", float),
+        record.get("consistency", str),
+        tuple(record.items("warnings", str)),
+        record.get("tool", str),
+    )
+
+
+def _decode_disk(record: Record, what: str) -> Disk:
+    disk = Disk(
+        record.get("key", str),
+        record.natural("size"),
+        record.sized("root", ID_SIZE),
+        record.natural("allocated"),
+        record.get("source", str),
+    )
+    if disk.size > MAX_DISK_SIZE:
+        raise ObjectDamaged(f"{what}: a disk of impossible size")
+    return disk
+
+
+def _decode_file(record: Record, what: str) -> ConfigFile:
+    chunks = tuple(record.items("chunks", bytes))
+    size = record.natural("size")
+    if size > FILE_SIZE_MAX or any(len(chunk) != ID_SIZE for chunk in chunks):
+        raise ObjectDamaged(f"{what}: an impossible configuration file")
+    return ConfigFile(record.get("name", str), size, chunks)

@@ -1,0 +1,141 @@
+"""A repository, opened: wires store, keys, index, catalogue and readers together. Decides nothing
+else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backpoint_repo.backup_session import BackupSession, SessionParts
+from backpoint_repo.catalog import Catalog, read_point
+from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
+from backpoint_repo.chunking import ChunkParameters, Cutter
+from backpoint_repo.config import REPOSITORY_ID_SIZE, Config, read_config
+from backpoint_repo.credential import AgentCredential
+from backpoint_repo.disk_map import DiskMap
+from backpoint_repo.errors import ObjectExists, ObjectMissing, UsageError
+from backpoint_repo.format import BLOCK_SIZE, CONFIG_KEY
+from backpoint_repo.image_reader import ImageReader
+from backpoint_repo.index import Index
+from backpoint_repo.key_slots import ScryptCost, add_slot, open_with
+from backpoint_repo.keyring import SECRET_SIZE, Keyring, owner_public_of
+from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.point import ConfigFile, Disk, Point
+from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.sealing import Packer
+from backpoint_repo.store.contract import Store
+
+ZSTD_LEVEL = 1
+_FILE_CHUNK = 64 << 10
+
+
+@dataclass(frozen=True)
+class Passphrase:
+    """The owner's way in: a passphrase, or a recovery key as it is written down."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return "Passphrase(...)"
+
+
+Credential = Passphrase | AgentCredential
+
+
+class Repository:
+    """An open repository. Thread-safe for reading; each backup session is its own object."""
+
+    def __init__(
+        self, sealed: SealedStore, config: Config, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.sealed = sealed
+        self.config = config
+        self.clock = clock
+        self.index = Index(sealed)
+        self.catalog = Catalog(sealed)
+        self.nodes = NodeReader(sealed, self.index)
+        self.chunks = ChunkReader(sealed, self.index)
+        self._cutter = Cutter(sealed.keyring.cut_key, config.chunks)
+
+    def begin_backup(self, vm: str) -> BackupSession:
+        """A session that will make one point of this VM."""
+        parts = SessionParts(
+            self.sealed, self.index, self.catalog, self.nodes, self._cutter, self.clock
+        )
+        return BackupSession(parts, vm)
+
+    def point(self, point_id: bytes) -> Point:
+        """Raises ObjectMissing, ObjectDamaged, UnknownFormat."""
+        point = read_point(self.sealed, point_id)
+        if point is None:
+            raise ObjectMissing(f"points/{point_id.hex()} was revoked; there is no such point")
+        return point
+
+    def disk_map(self, disk: Disk) -> DiskMap:
+        """Where each chunk of the disk is. Raises ObjectDamaged."""
+        return DiskMap(disk.size, disk.root, self.nodes.load)
+
+    def open_disk(self, disk: Disk, cache: ChunkCache) -> ImageReader:
+        """Random reads of a stored disk."""
+        return ImageReader(self.disk_map(disk), self.chunks, cache)
+
+    def read_file(self, file: ConfigFile) -> bytes:
+        """A configuration file of a point. Raises as `ChunkReader.read`."""
+        lengths = [
+            min(_FILE_CHUNK, -(-(file.size - at) // BLOCK_SIZE) * BLOCK_SIZE)
+            for at in range(0, file.size, _FILE_CHUNK)
+        ]
+        places = self.chunks.locate(file.chunks) if file.chunks else []
+        wanted = map(WantedChunk, file.chunks, lengths, places)
+        return b"".join(self.chunks.read(list(wanted)))[: file.size]
+
+
+def create_repository(
+    store: Store,
+    passphrase: Passphrase,
+    chunks: ChunkParameters,
+    *,
+    cost: ScryptCost | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Repository:
+    """Make a repository with one key slot. Raises UsageError where there is one already."""
+    owner_private = secrets.token_bytes(SECRET_SIZE)
+    keyring = Keyring(
+        secrets.token_bytes(SECRET_SIZE), owner_public_of(owner_private), owner_private
+    )
+    config = Config(secrets.token_bytes(REPOSITORY_ID_SIZE), clock(), chunks, keyring.owner_public)
+    sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
+    _refuse_existing(store)
+    # The slot first: a configuration that nobody can open would make a place unusable.
+    add_slot(sealed, passphrase.text, "first passphrase", cost or ScryptCost(), clock())
+    try:
+        store.put(CONFIG_KEY, [config.encode(keyring.config_key)])
+    except ObjectExists:
+        raise UsageError(f"there is a repository at {store.address} already") from None
+    return Repository(sealed, config, clock)
+
+
+def open_repository(
+    store: Store, credential: Credential, clock: Callable[[], float] = time.time
+) -> Repository:
+    """Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat."""
+    unverified = read_config(store)
+    if isinstance(credential, Passphrase):
+        keyring = open_with(store, unverified.config, credential.text)
+    else:
+        keyring = credential.keyring(unverified.config)
+    config = unverified.verified(keyring.config_key)
+    sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
+    return Repository(sealed, config, clock)
+
+
+def _refuse_existing(store: Store) -> None:
+    try:
+        store.size(CONFIG_KEY)
+    except ObjectMissing:
+        return
+    raise UsageError(f"there is a repository at {store.address} already")

@@ -1,0 +1,63 @@
+"""A store seen through a keyring: whole objects are sealed on the way in, opened on the way out.
+
+Decides nothing about what the objects mean; every module that keeps records stands on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backpoint_repo.format import FOLDERS, Kind, expect_header, object_key, parse_header
+from backpoint_repo.keyring import Keyring
+from backpoint_repo.pack import PackDirectory, read_directory
+from backpoint_repo.record import Record
+from backpoint_repo.sealing import Packer, open_object, seal_object
+from backpoint_repo.store.contract import Store
+
+
+@dataclass(frozen=True)
+class SealedStore:
+    """Thread-safe. `repository_id` is 16 bytes."""
+
+    store: Store
+    keyring: Keyring
+    repository_id: bytes
+    packer: Packer
+
+    def put(self, kind: Kind, name: str, payload: bytes) -> None:
+        """Seal and store. Raises ObjectExists and what a store raises."""
+        key = object_key(kind, name)
+        sealed = seal_object(kind, key, payload, self.keyring.meta_key, self.packer)
+        self.store.put(key, [sealed])
+
+    def get(self, kind: Kind, name: str) -> bytes:
+        """Fetch and open. Raises ObjectMissing, ObjectDamaged, UnknownFormat."""
+        key = object_key(kind, name)
+        return open_object(kind, key, self.store.get(key), self.keyring.meta_key, self.packer)
+
+    def get_record(self, kind: Kind, name: str) -> Record:
+        """`get`, as a msgpack map."""
+        return Record.decode(self.get(kind, name), object_key(kind, name))
+
+    def get_either(self, name: str, first: Kind, second: Kind) -> tuple[Kind, bytes]:
+        """An object that may be of two kinds stored in the same folder."""
+        key = object_key(first, name)
+        data = self.store.get(key)
+        kind = parse_header(data, key)
+        if kind is not second:
+            expect_header(data, first, key)
+        return kind, open_object(kind, key, data, self.keyring.meta_key, self.packer)
+
+    def names(self, kind: Kind) -> Iterator[str]:
+        """Names of all objects in a kind's folder, unordered."""
+        for found in self.store.list(f"{FOLDERS[kind]}/"):
+            yield found.key.rpartition("/")[2]
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Remove an object; an absent one is no error."""
+        self.store.delete(object_key(kind, name))
+
+    def directory(self, kind: Kind, name: bytes) -> PackDirectory:
+        """A pack's directory. Raises ObjectMissing, ObjectDamaged."""
+        return read_directory(self.store, kind, name, self.keyring.meta_key, self.packer)

@@ -1,0 +1,1 @@
+"""Where objects live: one contract, and the places that fulfil it."""

@@ -1,0 +1,54 @@
+"""What a repository asks of the place its objects live in.
+
+A store maps keys (relative paths of [a-z0-9/-] characters) to immutable byte objects. It knows
+nothing of what they mean. Every method may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+Piece = bytes | bytearray | memoryview
+
+
+class StoredObject(NamedTuple):
+    """One line of a listing."""
+
+    key: str
+    size: int
+
+
+class Store(Protocol):
+    """Put-if-absent, get, ranged get, list, delete.
+
+    Errors of every method: StoreUnavailable (and StoreFull, StoreReadOnly) where the place cannot
+    be read or written now. They say nothing about the data.
+    """
+
+    @property
+    def address(self) -> str:
+        """What the user calls this place; for messages."""
+
+    def put(self, key: str, pieces: list[Piece]) -> None:
+        """Store the concatenated pieces, unless the key is taken.
+
+        When it returns, the object is durable and every later `get` and `list` sees it. Until then
+        no other caller sees any of it. Of several racing puts exactly one wins.
+        Raises ObjectExists where the key is taken.
+        """
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectMissing."""
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer where the object ends. Raises ObjectMissing."""
+
+    def size(self, key: str) -> int:
+        """Bytes of the object. Raises ObjectMissing."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose key starts with `prefix` (a folder with its slash, or "")."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; an absent one is no error."""

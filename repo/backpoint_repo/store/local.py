@@ -1,0 +1,207 @@
+"""A repository in a local directory: keys are paths, objects are files.
+
+An object is written under a temporary name, fsynced, linked to its own name (which fails where that
+name is taken: put-if-absent) and its directory is fsynced; so what has a name is whole. Read
+descriptors are kept open, because a mount reads the same packs over and over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from backpoint_repo.errors import (
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+from backpoint_repo.store.contract import Piece, StoredObject
+
+OPEN_FILES_MAX: Final = 256
+"""Descriptors kept open for reading; the usual limit of a process is 1024."""
+IOV_MAX: Final = 1024
+TEMPORARY: Final = "tmp"
+
+_WRITE_FAULTS: Final[dict[int, type[StoreUnavailable]]] = {
+    errno.ENOSPC: StoreFull,
+    errno.EDQUOT: StoreFull,
+    errno.EROFS: StoreReadOnly,
+    errno.EACCES: StoreReadOnly,
+    errno.EPERM: StoreReadOnly,
+}
+
+
+class LocalStore:
+    """A directory, readable and writable by its owner only (objects 0600, folders 0700)."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` need not exist before the first put."""
+        self._root = root.absolute()
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, _OpenObject] = OrderedDict()
+        self._folders: set[Path] = set()
+
+    @property
+    def address(self) -> str:
+        return str(self._root)
+
+    def put(self, key: str, pieces: list[Piece]) -> None:
+        target = self._root / key
+        temporary = self._root / TEMPORARY / secrets.token_hex(16)
+        try:
+            self._make_folder(temporary.parent)
+            self._make_folder(target.parent)
+            _put_through(temporary, target, pieces)
+        except FileExistsError:
+            raise ObjectExists(f"{key} exists") from None
+        except OSError as error:
+            fault = _WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
+            raise fault(f"cannot write {target}: {error.strerror}") from error
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self._root / key).read_bytes()
+        except OSError as error:
+            raise self._read_fault(key, error) from error
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        try:
+            return self._opened(key).read(offset, length)
+        except OSError as error:
+            raise self._read_fault(key, error) from error
+
+    def size(self, key: str) -> int:
+        try:
+            return os.stat(self._root / key).st_size
+        except OSError as error:
+            raise self._read_fault(key, error) from error
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        try:
+            yield from self._walk(prefix.rstrip("/"))
+        except OSError as error:
+            raise self._read_fault(prefix, error) from error
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._open.pop(key, None)
+        try:
+            os.unlink(self._root / key)
+            _fsync_folder((self._root / key).parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            fault = _WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
+            raise fault(f"cannot delete {self._root / key}: {error.strerror}") from error
+
+    def _walk(self, folder: str) -> Iterator[StoredObject]:
+        """Vanishing folders and objects are what a concurrent collector does, so no error."""
+        try:
+            entries = list(os.scandir(self._root / folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if key != TEMPORARY:
+                    yield from self._walk(key)
+            elif entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):
+                    yield StoredObject(key, entry.stat(follow_symlinks=False).st_size)
+
+    def _opened(self, key: str) -> _OpenObject:
+        with self._lock:
+            found = self._open.get(key)
+            if found is not None:
+                self._open.move_to_end(key)
+                return found
+        opened = _OpenObject(self._root / key)
+        with self._lock:
+            self._open[key] = opened
+            while len(self._open) > OPEN_FILES_MAX:
+                self._open.popitem(last=False)
+        return opened
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create with its parents, each durable in its parent before anything is put inside."""
+        if folder in self._folders:
+            return
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+            _fsync_folder(path.parent)
+        self._folders.add(folder)
+
+    def _read_fault(self, key: str, error: OSError) -> RepositoryError:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return ObjectMissing(f"{key} is missing in {self._root}")
+        return StoreUnavailable(f"cannot read {self._root / key}: {error.strerror}")
+
+
+class _OpenObject:
+    """A read descriptor that closes when the last reader lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = -1
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._fd, length, offset)
+        while len(data) < length:
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+
+def _put_through(temporary: Path, target: Path, pieces: list[Piece]) -> None:
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            _write_all(fd, pieces)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.link(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    _fsync_folder(target.parent)
+
+
+def _write_all(fd: int, pieces: list[Piece]) -> None:
+    views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+    first = 0
+    while first < len(views):
+        batch = views[first : first + IOV_MAX]
+        written = os.writev(fd, batch)
+        for view in batch:
+            if written < len(view):
+                views[first] = view[written:]
+                break
+            written -= len(view)
+            first += 1
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

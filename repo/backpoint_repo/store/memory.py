@@ -1,0 +1,49 @@
+"""A store in a dictionary: for tests and for models of concurrency. Keeps nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from backpoint_repo.errors import ObjectExists, ObjectMissing
+from backpoint_repo.store.contract import Piece, StoredObject
+
+
+class MemoryStore:
+    """The contract, fulfilled trivially."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        return "memory"
+
+    def put(self, key: str, pieces: list[Piece]) -> None:
+        data = b"".join(pieces)
+        with self._lock:
+            if key in self._objects:
+                raise ObjectExists(f"{key} exists")
+            self._objects[key] = data
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise ObjectMissing(f"{key} is missing in {self.address}") from None
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self.get(key)[offset : offset + length]
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        for key, data in sorted(self._objects.items()):
+            if key.startswith(prefix):
+                yield StoredObject(key, len(data))
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(key, None)

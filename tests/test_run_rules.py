@@ -80,3 +80,24 @@ def test_a_loop_device_left_behind_fails_the_run_and_is_cleared(tmp_path: Path) 
 def test_ci_prints_a_seed_that_repeats_the_run(tmp_path: Path) -> None:
     run = _run(tmp_path, "def test_a(): pass\n", ci=True)
     assert "profile ci, repeat with --hypothesis-seed=" in run.stdout
+
+
+def test_a_dead_mount_of_an_earlier_run_is_cleared_at_the_start(tmp_path: Path) -> None:
+    dead = tmp_path / "dead mount"
+    dead.mkdir()
+    channel = os.open("/dev/fuse", os.O_RDWR)
+    try:
+        options = f"fd={channel},rootmode=40000,user_id=0,group_id=0"
+        mount = ["mount", "-i", "-t", "fuse.backpoint", "-o", options, "none", dead]
+        subprocess.run(mount, check=True, pass_fds=[channel])
+    finally:
+        # The server of a mount is whoever holds its channel: closing it is the server's death.
+        os.close(channel)
+    run = _run(tmp_path, "def test_a(): pass\n", ci=False)
+    assert run.returncode == 0
+    assert f"cleared from a dead run: mount {dead}" in run.stdout
+    assert "fuse.backpoint" not in [
+        line.split(" - ")[1].split()[0]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if str(tmp_path) in line
+    ]

@@ -88,7 +88,7 @@ def test_a_dead_mount_of_an_earlier_run_is_cleared_at_the_start(tmp_path: Path) 
     channel = os.open("/dev/fuse", os.O_RDWR)
     try:
         options = f"fd={channel},rootmode=40000,user_id=0,group_id=0"
-        mount = ["mount", "-i", "-t", "fuse.backpoint", "-o", options, "none", dead]
+        mount = ["mount", "-i", "-t", "fuse.backpoint", "-o", options, "none", str(dead)]
         subprocess.run(mount, check=True, pass_fds=[channel])
     finally:
         # The server of a mount is whoever holds its channel: closing it is the server's death.

@@ -102,6 +102,7 @@ class BackupSession:
             parts.index.exclude(self._exclusions)
             parts.index.refresh()
             parts.index.adopt_unlisted_packs()
+            self.warnings += [*self._exclusions.unreadable, *parts.index.broken_segments]
             self._writer = BlobWriter(
                 parts.sealed, parts.index, self.point_id, self._workers, self._uploads
             )

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backpoint_repo.errors import ObjectMissing
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing
 from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.index_segment import PACK_NAME_SIZE, PackRef
 from backpoint_repo.record import encode_record
@@ -22,12 +22,14 @@ class Exclusions:
     """A reading of trash and damage marks.
 
     epoch: the newest trash epoch seen, 0 where there is none.
-    damaged: (content id, pack) of every copy that is marked.
+    damaged: (content id, pack) of every copy that is marked. unreadable: damage objects that are
+    damaged themselves; what they marked is not known.
     """
 
     epoch: int = 0
     trashed: frozenset[PackRef] = frozenset()
     damaged: frozenset[tuple[bytes, PackRef]] = frozenset()
+    unreadable: tuple[str, ...] = ()
     damaged_ids: frozenset[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -35,7 +37,11 @@ class Exclusions:
 
 
 def read_exclusions(sealed: SealedStore) -> Exclusions:
-    """All trash and damage objects of a repository."""
+    """All trash and damage objects of a repository.
+
+    Raises ObjectDamaged for a trash object that cannot be read: going on could mean to rely on
+    what a collector is about to delete.
+    """
     epoch, trashed = 0, set[PackRef]()
     for name in sealed.names(Kind.TRASH):
         try:
@@ -44,16 +50,19 @@ def read_exclusions(sealed: SealedStore) -> Exclusions:
             continue  # swept between listing and reading: its packs are gone or rescued
         epoch = max(epoch, record.natural("epoch"))
         trashed.update(_packs(record.items("packs", bytes)))
-    damaged = set[tuple[bytes, PackRef]]()
+    damaged, unreadable = set[tuple[bytes, PackRef]](), []
     for name in sealed.names(Kind.DAMAGE):
         try:
             record = sealed.get_record(Kind.DAMAGE, name)
         except ObjectMissing:
             continue
+        except ObjectDamaged as error:
+            unreadable.append(str(error))
+            continue
         copies = record.items("copies", bytes)
         ids = (copy[:ID_SIZE] for copy in copies)
         damaged.update(zip(ids, _packs([copy[ID_SIZE:] for copy in copies]), strict=True))
-    return Exclusions(epoch, frozenset(trashed), frozenset(damaged))
+    return Exclusions(epoch, frozenset(trashed), frozenset(damaged), tuple(unreadable))
 
 
 def mark_damaged(sealed: SealedStore, copies: Iterable[tuple[bytes, PackRef]], now: float) -> None:

@@ -44,6 +44,7 @@ class Index:
         self._loaded: set[str] = set()
         self._tables: list[IndexTable] = []
         self._exclusions = _NOTHING
+        self._missing: frozenset[PackRef] = frozenset()
         self._usable: dict[int, NDArray[np.bool_]] = {}
         self.broken_segments: list[str] = []
 
@@ -66,6 +67,11 @@ class Index:
                 self.broken_segments.append(str(error))
             self._loaded.add(name)
         self._append(fresh)
+
+    @property
+    def exclusions(self) -> Exclusions:
+        """What `known` does not answer at present."""
+        return self._exclusions
 
     def exclude(self, exclusions: Exclusions) -> None:
         """From now on `known` answers no copy that these forbid."""
@@ -128,10 +134,12 @@ class Index:
     def adopt_unlisted_packs(self) -> int:
         """Index packs that no segment lists (their writer died, or is not done yet).
 
+        Also notices listed packs that are gone: `known` answers none of their chunks any more.
         Returns how many there were. Packs whose directory is damaged are left alone.
         """
         listed, tables = self.packs(), []
-        for pack in stored_packs(self._sealed):
+        present = frozenset(stored_packs(self._sealed))
+        for pack in present:
             if pack not in listed:
                 try:
                     directory = self._sealed.directory(pack.kind, pack.name)
@@ -140,6 +148,9 @@ class Index:
                 tables.append(table_of_directory(pack, directory))
         if tables:
             self._write(merge_tables(tables))
+        with self._lock:
+            self._missing = frozenset(listed - present)
+            self._usable = {}
         return len(tables)
 
     def _write(self, table: IndexTable) -> None:
@@ -164,8 +175,8 @@ class Index:
     def _usable_packs(self, table: IndexTable) -> NDArray[np.bool_]:
         mask = self._usable.get(id(table))
         if mask is None:
-            trashed = self._exclusions.trashed
-            mask = np.array([pack not in trashed for pack in table.packs], np.bool_)
+            unusable = self._exclusions.trashed | self._missing
+            mask = np.array([pack not in unusable for pack in table.packs], np.bool_)
             self._usable[id(table)] = mask
         return mask
 

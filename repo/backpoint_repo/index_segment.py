@@ -23,6 +23,7 @@ _HEAD: Final = struct.Struct("<II")  # entries, packs
 _PREFIX: Final = 8
 _REST: Final = ID_SIZE - _PREFIX
 _ENTRY_SIZE: Final = ID_SIZE + 12
+_ALL: Final = slice(None)
 
 
 class PackRef(NamedTuple):
@@ -93,10 +94,10 @@ class IndexTable:
         pack = self.packs[self.pack_numbers[row]]
         return Location(pack, int(self.offsets[row]), int(self.lengths[row]))
 
-    def ids(self) -> Ids:
-        """(n, 32) all ids, sorted."""
-        first = self.prefixes.astype(">u8").view(np.uint8).reshape(-1, _PREFIX)
-        return np.concatenate((first, self.rests), axis=1)
+    def ids(self, rows: NDArray[np.int64] | slice = _ALL) -> Ids:
+        """(m, 32) ids of some rows, or all of them, sorted."""
+        first = self.prefixes[rows].astype(">u8").view(np.uint8).reshape(-1, _PREFIX)
+        return np.concatenate((first, self.rests[rows]), axis=1)
 
     def encode(self) -> bytes:
         """The plain payload of a segment."""

@@ -1,0 +1,55 @@
+"""What a check found, for a person and for a script. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DamagedObject:
+    """An object of the store that is missing or wrong. key: its store key."""
+
+    key: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class HurtRange:
+    """Bytes [offset, offset + length) of a stored disk (or file) that cannot be read right.
+
+    point_id: 16 bytes; disk: its key; chunk: the first chunk or map node concerned, hexadecimal.
+    """
+
+    vm: str
+    point_id: bytes
+    time: float
+    disk: str
+    offset: int
+    length: int
+    chunk: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """points, packs, chunks: how many were looked at; read_bytes: of packs read in full.
+
+    unreadable: what could not be looked at now, which is neither good nor damaged.
+    marked: copies newly marked as damaged, so that the next backup stores them anew.
+    notes: what is odd and harms nobody.
+    """
+
+    points: int = 0
+    packs: int = 0
+    chunks: int = 0
+    read_bytes: int = 0
+    damaged: tuple[DamagedObject, ...] = ()
+    hurt: tuple[HurtRange, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    marked: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def clean(self) -> bool:
+        """Everything was looked at, and all of it was right."""
+        return not (self.damaged or self.hurt or self.unreadable)

@@ -1,0 +1,1 @@
+"""Benchmarks against borg, restic and qemu-storage-daemon, on the same data in one run."""

@@ -1,0 +1,15 @@
+"""Entry for `python tools/bench` and `python -m tools.bench`; decides only where imports come from.
+
+Run as a folder, Python puts the folder itself first on the path, where the modules have no
+package; the checkout takes that place.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from tools.bench.cli import main
+
+sys.exit(main())

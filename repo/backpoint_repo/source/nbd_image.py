@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 
 from backpoint_repo.errors import SourceError
 from backpoint_repo.source.contract import Extent
-from backpoint_repo.source.nbd_client import REQUEST_LIMIT, NbdConnection
+from backpoint_repo.source.nbd_client import NbdConnection
+from backpoint_repo.source.nbd_stream import REQUEST_LIMIT
 
 # A status request covers at most this much, so that one answer about a fragmented disk stays small.
 _STATUS_STEP = 1 << 30

@@ -71,6 +71,12 @@ class SessionRevoked(RepositoryError):
     """This backup session was declared dead by a collector; its point was not published."""
 
 
+class TargetError(BackpointError):
+    """The place a disk is restored to cannot be written; nothing is left there that looks whole."""
+
+    exit_code = 6
+
+
 class KeyFault(BackpointError):
     """A passphrase or credential is wrong, missing, or not enough for what was asked."""
 

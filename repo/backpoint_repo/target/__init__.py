@@ -1,0 +1,1 @@
+"""Places a stored disk is restored to."""

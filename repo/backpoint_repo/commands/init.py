@@ -1,0 +1,99 @@
+"""`backpoint init`: make a repository, and if asked its recovery key."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from backpoint_repo.command_parser import describe
+
+if TYPE_CHECKING:
+    from backpoint_repo.store.contract import Store
+
+HELP: Final = "make a repository"
+
+_DESCRIPTION: Final = """
+Make a repository in a directory, which may be missing or must be empty. The passphrase is asked
+for twice, or taken from the environment. It opens the owner's key; without a passphrase or recovery
+key nobody can ever read the backups, so let --recovery-key write one and lock its print-out away.
+
+The chunk average is fixed for ever: smaller finds more duplicates and costs more index.
+"""
+_EXAMPLES: Final = """
+backpoint -r /srv/backups init --recovery-key /root/backpoint.recovery
+backpoint -r /srv/backups init --chunk-avg 32K
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See --help."""
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    parser.add_argument(
+        "--chunk-avg",
+        metavar="SIZE",
+        default="64K",
+        help="average chunk, a power of two from 16K to 4M (default 64K)",
+    )
+    parser.add_argument(
+        "--recovery-key",
+        metavar="FILE",
+        type=Path,
+        help="also make a recovery key and write it to this new file",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises UsageError where something is there already, KeyFault and what a store raises."""
+    import os
+
+    from backpoint_repo.chunking import ChunkParameters
+    from backpoint_repo.opening import first_passphrase, store_from
+    from backpoint_repo.recovery_file import add_recovery_key
+    from backpoint_repo.repository import create_repository
+    from backpoint_repo.sizes import parse_size
+    from backpoint_repo.terminal import print_line, print_record, warn
+
+    chunks = ChunkParameters.with_average(parse_size(args.chunk_avg))
+    store = store_from(args)
+    _refuse_foreign(store)
+    if args.recovery_key is not None:
+        _refuse_existing(args.recovery_key)
+    repository = create_repository(store, first_passphrase(os.environ), chunks)
+    repository_id = repository.config.repository_id.hex()
+    if args.recovery_key is not None:
+        add_recovery_key(repository, args.recovery_key)
+    if args.json:
+        record = {"type": "repository", "repository": repository_id, "address": store.address}
+        print_record(record)
+        return 0
+    print_line(f"repository {repository_id} made at {store.address}")
+    if args.recovery_key is None:
+        warn("there is no recovery key: with the passphrase lost, all backups are lost")
+    else:
+        print_line(f"recovery key written to {args.recovery_key}: print it and lock it away")
+    return 0
+
+
+def _refuse_foreign(store: Store) -> None:
+    """A repository is not mixed with other files: nobody could tell later what belongs to it."""
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.format import CONFIG_KEY, FOLDERS, Kind
+
+    # What an init that was cut short leaves behind does not stop the next one.
+    ours = f"{FOLDERS[Kind.SLOT]}/"
+    for found in store.list(""):
+        if found.key == CONFIG_KEY:
+            raise UsageError(f"there is a repository at {store.address} already")
+        if not found.key.startswith(ours):
+            raise UsageError(
+                f"{store.address} is not empty (it has {found.key}); a repository needs a "
+                "directory of its own"
+            )
+
+
+def _refuse_existing(path: Path) -> None:
+    from backpoint_repo.errors import UsageError
+
+    if path.exists():
+        raise UsageError(f"{path} exists; it is not overwritten")

@@ -1,0 +1,78 @@
+"""`backpoint show`: all that is recorded of one restore point."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from backpoint_repo.command_parser import describe
+
+if TYPE_CHECKING:
+    from backpoint_repo.point import Point
+
+HELP: Final = "describe one restore point"
+SELECTOR: Final = "a point: VM@latest, VM@TIME-PREFIX, VM@INDEX (-1 newest) or VM@ID-PREFIX"
+
+_DESCRIPTION: Final = """
+Describe one restore point: its disks with size and source, its files, what it cost, its warnings.
+POINT may be `latest`, the beginning of a time (2026-11-20), an index (-1 is the newest, 0 the
+oldest) or the beginning of an id; an ambiguous one is refused with the candidates.
+"""
+_EXAMPLES: Final = """
+backpoint show web01@latest
+backpoint show web01@2026-11-20 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See --help."""
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    parser.add_argument("point", metavar="VM@POINT", help=SELECTOR)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises UsageError where the selector names no point or several, and what a store raises."""
+    from backpoint_repo.opening import open_from
+    from backpoint_repo.point_record import full_record
+    from backpoint_repo.point_selector import select_point
+    from backpoint_repo.terminal import print_fields, print_record, warn
+
+    repository = open_from(args)
+    points = repository.catalog.refresh()
+    for broken in repository.catalog.broken.values():
+        warn(broken)
+    point = repository.point(select_point(points, args.point).point_id)
+    if args.json:
+        print_record(full_record(point))
+    else:
+        print_fields(_fields(point))
+    return 0
+
+
+def _fields(point: Point) -> Iterator[tuple[str, str]]:
+    from backpoint_repo.point_record import point_name
+    from backpoint_repo.point_selector import format_time
+    from backpoint_repo.sizes import format_duration, format_size
+
+    yield "point", point_name(point)
+    yield "id", point.point_id.hex()
+    yield "vm", point.vm
+    yield "time", format_time(point.time)
+    yield "created", format_time(point.created)
+    yield "label", point.label or "-"
+    yield "consistency", point.consistency
+    for number, disk in enumerate(point.disks):
+        sizes = f"{format_size(disk.size)} ({disk.size} bytes), {format_size(disk.allocated)} used"
+        yield f"disk {number}", f"{disk.key}: {sizes}, from {disk.source}"
+    for file in point.files:
+        yield "file", f"{file.name} ({format_size(file.size)})"
+    yield "read", format_size(point.traffic.read)
+    yield "new", format_size(point.traffic.new)
+    yield "stored", format_size(point.traffic.stored)
+    yield "duration", format_duration(point.duration_s)
+    yield "parent", point.parent.hex() if point.parent else "none"
+    yield "generation", str(point.generation)
+    yield "made by", point.tool
+    for warning in point.warnings:
+        yield "warning", warning

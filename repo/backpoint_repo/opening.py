@@ -1,0 +1,82 @@
+"""Which repository a command works on, and with which credential it is opened.
+
+The address comes from -r or BACKPOINT_REPO; the credential from the environment or a person (see
+`secret_source.py`), never from arguments. Every command that needs a repository calls `open_from`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from backpoint_repo.config import read_config
+from backpoint_repo.credential import read_credential
+from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError
+from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
+from backpoint_repo.secret_source import SecretSource, refuse_several
+from backpoint_repo.store.contract import Store
+from backpoint_repo.store.local import LocalStore
+
+REPOSITORY: Final = "BACKPOINT_REPO"
+CREDENTIAL: Final = "BACKPOINT_CREDENTIAL"
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def store_from(args: argparse.Namespace) -> Store:
+    """The store at -r or BACKPOINT_REPO. Raises UsageError where neither is given."""
+    address = args.repo or os.environ.get(REPOSITORY)
+    if not address:
+        raise UsageError(f"which repository? Give -r REPO or set {REPOSITORY}")
+    if _SCHEME.match(address):
+        raise UsageError(f"{address}: this version keeps repositories in local directories only")
+    return LocalStore(Path(address))
+
+
+def credential_from(environment: Mapping[str, str]) -> Credential:
+    """An agent credential, or the owner's passphrase or recovery key. Raises KeyFault."""
+    source = owner_source(environment)
+    credential = environment.get(CREDENTIAL)
+    refuse_several(([CREDENTIAL] if credential else []) + source.chosen())
+    if credential:
+        return read_credential(Path(credential))
+    return Passphrase(source.read())
+
+
+def owner_source(environment: Mapping[str, str]) -> SecretSource:
+    """Where the owner's passphrase comes from."""
+    return SecretSource("BACKPOINT_PASSPHRASE", "passphrase", environment, (CREDENTIAL,))
+
+
+def new_source(environment: Mapping[str, str]) -> SecretSource:
+    """Where a new passphrase comes from when keys are added or changed."""
+    return SecretSource("BACKPOINT_NEW_PASSPHRASE", "new passphrase", environment)
+
+
+def first_passphrase(environment: Mapping[str, str]) -> Passphrase:
+    """The passphrase of a repository that is being made. Raises KeyFault."""
+    if environment.get(CREDENTIAL):
+        raise KeyFault(f"{CREDENTIAL} is set: a repository is made by its owner, with a passphrase")
+    return Passphrase(owner_source(environment).read(twice=True))
+
+
+def open_from(args: argparse.Namespace) -> Repository:
+    """The repository the arguments and the environment name, opened.
+
+    Raises UsageError, KeyFault and what `open_repository` raises.
+    """
+    store = store_from(args)
+    read_config(store)  # before anybody is asked for a passphrase to a place that has no use for it
+    return open_repository(store, credential_from(os.environ))
+
+
+def require_owner(repository: Repository, doing: str) -> None:
+    """Raises OwnerKeyNeeded with the agent credential. doing: `restoring a disk`."""
+    if repository.sealed.keyring.owner_private is None:
+        raise OwnerKeyNeeded(
+            f"{doing} needs the owner's passphrase or recovery key; {CREDENTIAL} holds an agent "
+            "credential, which can make backups but cannot read them"
+        )

@@ -156,7 +156,10 @@ def _window(source: ImageSource, geometry: Geometry, base: int, blocks: BlockRan
 
 
 def _window_of(start: int, end: int, data: list[BlockRange]) -> Window:
-    """Small gaps between data and the window's borders are read too."""
+    """Small gaps between data and the window's borders are read too, and so is a small window
+    without data: zeros too few for a hole become a chunk, and its bytes must not be leftovers."""
+    if not data and end - start <= _JOIN_BLOCKS:
+        data = [BlockRange(start, end)]
     if data and data[0].start - start <= _JOIN_BLOCKS:
         data[0] = BlockRange(start, data[0].end)
     if data and end - data[-1].end <= _JOIN_BLOCKS:

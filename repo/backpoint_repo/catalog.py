@@ -146,9 +146,11 @@ def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
     types = (bytes, str, float, float, int, str, int, int, int, int, int)
     if len(row) == 1 and isinstance(row[0], bytes):
         return row[0].hex(), None
-    if len(row) != len(types) or any(
-        type(value) is not kind for value, kind in zip(row, types, strict=True)
+    # A later minor version may append columns; what this one knows comes first.
+    known = row[: len(types)]
+    if len(known) != len(types) or any(
+        type(value) is not kind for value, kind in zip(known, types, strict=True)
     ):
         raise ObjectDamaged("a catalogue row has the wrong shape")
-    summary = PointSummary(*row)._replace(vm=sys.intern(row[1]))
+    summary = PointSummary(*known)._replace(vm=sys.intern(row[1]))
     return summary.point_id.hex(), summary

@@ -6,7 +6,6 @@ Whoever holds it can back up, deduplicate, list, prune and check structure, and 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ def read_credential(path: Path) -> AgentCredential:
         secret = base64.b64decode(fields["secret"], validate=True)
     except OSError as error:
         raise KeyFault(f"cannot read the credential {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeyFault(f"{path}: not an agent credential") from error
     if len(repository_id) != REPOSITORY_ID_SIZE or len(secret) != SECRET_SIZE:
         raise KeyFault(f"{path}: not an agent credential")
@@ -69,14 +68,21 @@ def read_credential(path: Path) -> AgentCredential:
 
 
 def write_secret_file(path: Path, text: str) -> None:
-    """Create a file only its owner can read. Raises UsageError where it exists or cannot be."""
+    """Create a file only its owner can read.
+
+    Raises UsageError where it exists or cannot be; half a file is taken away again.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise UsageError(f"{path} exists; it is not overwritten") from None
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +17,14 @@ from Crypto.Hash import SHA256
 from Crypto.Protocol.KDF import HKDF
 
 from backpoint_repo.config import Config
-from backpoint_repo.errors import ObjectDamaged, UsageError, WrongPassphrase
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectMissing,
+    RepositoryError,
+    UnknownFormat,
+    UsageError,
+    WrongPassphrase,
+)
 from backpoint_repo.format import FOLDERS, HEADER, TAG_SIZE, Kind, expect_header, header, object_key
 from backpoint_repo.keyring import SECRET_SIZE, Keyring
 from backpoint_repo.record import Record, encode_record
@@ -29,6 +35,7 @@ from backpoint_repo.store.contract import Store
 
 PASSPHRASE: Final = "passphrase"
 RECOVERY: Final = "recovery"
+DAMAGED: Final = "damaged"
 _OWNER_PRIVATE_SIZE: Final = 32
 _SALT_SIZE: Final = 32
 _SCRYPT_R: Final = 8
@@ -46,7 +53,8 @@ class ScryptCost:
     def derive(self, passphrase: str, salt: bytes) -> bytes:
         """A 32-byte key."""
         return hashlib.scrypt(
-            passphrase.encode(),
+            # A passphrase file may hold any bytes; they arrive as surrogates.
+            passphrase.encode("utf-8", "surrogateescape"),
             salt=salt,
             n=self.n,
             r=_SCRYPT_R,
@@ -58,7 +66,8 @@ class ScryptCost:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot as the owner sees it. created: seconds since 1970."""
+    """One slot as the owner sees it. method: PASSPHRASE, RECOVERY, or DAMAGED for an object that
+    opens nothing. created: seconds since 1970."""
 
     slot_id: str
     method: str
@@ -99,15 +108,15 @@ def add_slot(
 
 
 def list_slots(sealed: SealedStore) -> list[Slot]:
-    """All slots, oldest first."""
+    """All slots, oldest first; those that are damaged or of another repository before them."""
     found = []
-    for slot_id, record in _read_slots(sealed.store):
-        sealed_info, meta_key = record.get("info", bytes), sealed.keyring.meta_key
-        info = Record.decode(
-            open_record(Kind.SLOT, slot_id, sealed_info, meta_key, sealed.packer), slot_id
-        )
-        label, created = info.get("label", str), info.get("created", float)
-        found.append(Slot(slot_id, record.get("method", str), label, created))
+    for slot_id in _slot_ids(sealed.store):
+        try:
+            found.append(_read_info(sealed, slot_id))
+        except ObjectMissing:
+            continue  # revoked between listing and reading
+        except (ObjectDamaged, UnknownFormat):
+            found.append(Slot(slot_id, DAMAGED, "", 0.0))
     return sorted(found, key=lambda slot: slot.created)
 
 
@@ -121,7 +130,8 @@ def revoke_slot(sealed: SealedStore, prefix: str, *, force: bool) -> Slot:
     if len(matching) != 1:
         known = ", ".join(slot.slot_id for slot in matching or slots)
         raise UsageError(f"{prefix!r} names {len(matching)} key slots; there are: {known}")
-    if len(slots) == 1 and not force:
+    good = {slot.slot_id for slot in slots if slot.method != DAMAGED}
+    if good == {matching[0].slot_id} and not force:
         raise UsageError(
             "this is the last key slot: without it nobody can ever read the repository again. "
             "Add another first, or use --force."
@@ -133,22 +143,40 @@ def revoke_slot(sealed: SealedStore, prefix: str, *, force: bool) -> Slot:
 def open_with(store: Store, config: Config, secret_text: str) -> Keyring:
     """The owner's keyring, through whichever slot this passphrase or recovery key opens.
 
-    Raises WrongPassphrase.
+    A damaged slot locks nobody out of the others. Raises WrongPassphrase; ObjectDamaged or
+    UnknownFormat where no slot could even be tried.
     """
     entropy = parse_recovery_key(secret_text)
     method = PASSPHRASE if entropy is None else RECOVERY
-    for slot_id, record in _read_slots(store):
-        if record.get("method", str) != method:
-            continue
-        cost = _sane_cost(record)
-        salt = record.sized("salt", _SALT_SIZE)
-        wrapping_key = _wrapping_key(secret_text, entropy, salt, cost)
-        plain = _unwrap(wrapping_key, slot_id, config.repository_id, record.get("wrapped", bytes))
-        if plain is not None:
-            return Keyring(plain[:SECRET_SIZE], config.owner_public, plain[SECRET_SIZE:])
-    raise WrongPassphrase(
-        "wrong recovery key" if entropy else "wrong passphrase: it opens no key slot"
-    )
+    fault: RepositoryError | None = None
+    tried = False
+    for slot_id in _slot_ids(store):
+        try:
+            record = _read_slot(store, slot_id)
+            if record.get("method", str) == method:
+                plain = _try_slot(record, slot_id, config, secret_text, entropy)
+                tried = True
+                if plain is not None:
+                    secret, owner_private = plain[:SECRET_SIZE], plain[SECRET_SIZE:]
+            return slot_id, Keyring(secret, config.owner_public, owner_private)
+        except ObjectMissing:
+            continue  # revoked between listing and reading
+        except (ObjectDamaged, UnknownFormat) as error:
+            fault = error
+    if fault is not None and not tried:
+        raise fault
+    message = "wrong recovery key" if entropy else "wrong passphrase: it opens no key slot"
+    raise WrongPassphrase(message if fault is None else f"{message}; and one is damaged: {fault}")
+
+
+def _try_slot(
+    record: Record, slot_id: str, config: Config, text: str, entropy: bytes | None
+) -> bytes | None:
+    """The wrapped keys, or None where the text is not this slot's."""
+    cost = _sane_cost(record, slot_id)
+    salt = record.sized("salt", _SALT_SIZE)
+    wrapped = record.get("wrapped", bytes)
+    return _unwrap(_wrapping_key(text, entropy, salt, cost), slot_id, config.repository_id, wrapped)
 
 
 def _wrapping_key(text: str, entropy: bytes | None, salt: bytes, cost: ScryptCost) -> bytes:
@@ -179,17 +207,32 @@ def _cipher(key: bytes, slot_id: str, repository_id: bytes):  # type: ignore[no-
     return cipher
 
 
-def _read_slots(store: Store) -> Iterator[tuple[str, Record]]:
-    for found in store.list(f"{FOLDERS[Kind.SLOT]}/"):
-        slot_id = found.key.rpartition("/")[2]
-        data = store.get(found.key)
-        expect_header(data, Kind.SLOT, found.key)
-        yield slot_id, Record.decode(data[HEADER.size :], found.key)
+def _slot_ids(store: Store) -> list[str]:
+    return [found.key.rpartition("/")[2] for found in store.list(f"{FOLDERS[Kind.SLOT]}/")]
 
 
-def _sane_cost(record: Record) -> ScryptCost:
+def _read_slot(store: Store, slot_id: str) -> Record:
+    key = object_key(Kind.SLOT, slot_id)
+    data = store.get(key)
+    expect_header(data, Kind.SLOT, key)
+    return Record.decode(data[HEADER.size :], key)
+
+
+def _read_info(sealed: SealedStore, slot_id: str) -> Slot:
+    record = _read_slot(sealed.store, slot_id)
+    sealed_info, meta_key = record.get("info", bytes), sealed.keyring.meta_key
+    info = Record.decode(
+        open_record(Kind.SLOT, slot_id, sealed_info, meta_key, sealed.packer), slot_id
+    )
+    return Slot(
+        slot_id, record.get("method", str), info.get("label", str), info.get("created", float)
+    )
+
+
+def _sane_cost(record: Record, slot_id: str) -> ScryptCost:
     cost = ScryptCost(record.natural("n"), record.natural("p"))
     power_of_two = cost.n > 1 and cost.n & (cost.n - 1) == 0
-    if not power_of_two or 128 * _SCRYPT_R * cost.n > _SCRYPT_MEMORY_MAX or not 1 <= cost.p <= 16:
-        raise ObjectDamaged("a key slot has impossible scrypt parameters")
+    # scrypt needs a little more than the product, so the limit itself is too much already.
+    if not power_of_two or 128 * _SCRYPT_R * cost.n >= _SCRYPT_MEMORY_MAX or not 1 <= cost.p <= 16:
+        raise ObjectDamaged(f"slots/{slot_id}: impossible scrypt parameters")
     return cost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import secrets
 from typing import Final
@@ -12,7 +11,9 @@ from backpoint_repo.errors import WrongPassphrase
 
 ENTROPY_SIZE: Final = 32
 _CHECK_SIZE: Final = 3
-_PREFIX: Final = "BPR-"
+_NAME: Final = "BPR"
+_PREFIX: Final = _NAME + "-"
+_SYMBOLS: Final = 56
 _GROUP: Final = 4
 _LOOKALIKES: Final = str.maketrans({"0": "O", "1": "I", "8": "B"})
 
@@ -35,12 +36,14 @@ def parse_recovery_key(text: str) -> bytes | None:
     Raises WrongPassphrase where it is a recovery key with a slip in it.
     """
     upper = text.strip().upper()
-    if not upper.startswith(_PREFIX):
+    symbols = "".join(upper.replace("-", " ").split()).removeprefix(_NAME)
+    # Without its dash "BPR" may begin a passphrase; at full length it does not.
+    written_out = symbols != upper and upper.startswith(_NAME) and len(symbols) == _SYMBOLS
+    if not upper.startswith(_PREFIX) and not written_out:
         return None
-    symbols = "".join(upper[len(_PREFIX) :].replace("-", " ").split()).translate(_LOOKALIKES)
     try:
-        data = base64.b32decode(symbols)
-    except binascii.Error:
+        data = base64.b32decode(symbols.translate(_LOOKALIKES))
+    except ValueError:
         data = b""
     entropy, check = data[:ENTROPY_SIZE], data[ENTROPY_SIZE:]
     if len(entropy) != ENTROPY_SIZE or check != _check(entropy):

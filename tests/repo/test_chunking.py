@@ -70,7 +70,7 @@ def test_reported_holes_change_nothing(kinds: list[int], shift: int) -> None:
     zero = [True] * shift + [kind < 0 for kind in kinds]
     clean = bytes(shift * BLOCK_SIZE) + bytes(content_of(kinds))
     soiled = bytearray(b"\xee" * len(clean))
-    data = []
+    data: list[tuple[int, int]] = []
     position = 0
     while position < len(zero):
         end = position

@@ -23,7 +23,7 @@ PARTITION_OFFSET = MIB
 DISK = "disk0.raw"
 SEED = 20261120
 # Part of the names below the cache; raise it when the same sizes give other disks.
-RECIPE = 2
+RECIPE = 3
 # A day in a disk with 1.9 GB of data: 80 MB new, 200 files appended to; in others by proportion.
 DAY_DATA = 1900 * MIB
 DAY_NEW = 80_000_000
@@ -114,7 +114,14 @@ class DiskMaker:
         filled = ("-d", str(tree)) if tree else ()
         blocks_kib = (size - PARTITION_OFFSET) // 1024
         mkfs = ("mkfs.ext4", "-q", "-F", "-U", FS_UUID, "-E", options, *filled)
-        self._runner.run(Command((*mkfs, str(disk), f"{blocks_kib}k")))
+        made = disk.with_name(disk.name + ".made")
+        disk.rename(made)
+        self._runner.run(Command((*mkfs, str(made), f"{blocks_kib}k")))
+        # mkfs leaves preallocated blocks, which are data or hole to SEEK_DATA as the page cache has
+        # them or not. The copy has none, so that every tool and run reads the same disk: borg 1.4
+        # --sparse stored 15.9 MB instead of 7.6 MB on the next day when the map had changed.
+        self.copy(made, disk)
+        made.unlink()
 
     def _fill(self, disk: Path, tree: Path, order: int) -> None:
         files = sorted(path for path in tree.rglob("*") if path.is_file())
@@ -129,8 +136,7 @@ class DiskMaker:
     def _mounted(self, disk: Path) -> Iterator[Path]:
         point = disk.parent / "mounted"
         point.mkdir()
-        # Lazily zeroed inode tables would become preallocated blocks of the image, which count as
-        # data or as a hole depending on the page cache: no two runs would read the same disk.
+        # Inode tables zeroed later would be preallocated blocks again, see _make_filesystem.
         options = f"loop,noinit_itable,offset={PARTITION_OFFSET}"
         self._runner.run(Command(("mount", "-o", options, str(disk), str(point))))
         try:

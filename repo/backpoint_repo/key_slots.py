@@ -141,7 +141,12 @@ def revoke_slot(sealed: SealedStore, prefix: str, *, force: bool) -> Slot:
 
 
 def open_with(store: Store, config: Config, secret_text: str) -> Keyring:
-    """The owner's keyring, through whichever slot this passphrase or recovery key opens.
+    """The owner's keyring, through whichever slot opens. Raises as `open_slot`."""
+    return open_slot(store, config, secret_text)[1]
+
+
+def open_slot(store: Store, config: Config, secret_text: str) -> tuple[str, Keyring]:
+    """The id of the slot that this passphrase or recovery key opens, and the owner's keyring.
 
     A damaged slot locks nobody out of the others. Raises WrongPassphrase; ObjectDamaged or
     UnknownFormat where no slot could even be tried.
@@ -153,16 +158,18 @@ def open_with(store: Store, config: Config, secret_text: str) -> Keyring:
     for slot_id in _slot_ids(store):
         try:
             record = _read_slot(store, slot_id)
-            if record.get("method", str) == method:
-                plain = _try_slot(record, slot_id, config, secret_text, entropy)
-                tried = True
-                if plain is not None:
-                    secret, owner_private = plain[:SECRET_SIZE], plain[SECRET_SIZE:]
-            return slot_id, Keyring(secret, config.owner_public, owner_private)
+            if record.get("method", str) != method:
+                continue
+            plain = _try_slot(record, slot_id, config, secret_text, entropy)
         except ObjectMissing:
             continue  # revoked between listing and reading
         except (ObjectDamaged, UnknownFormat) as error:
             fault = error
+            continue
+        tried = True
+        if plain is not None:
+            secret, owner_private = plain[:SECRET_SIZE], plain[SECRET_SIZE:]
+            return slot_id, Keyring(secret, config.owner_public, owner_private)
     if fault is not None and not tried:
         raise fault
     message = "wrong recovery key" if entropy else "wrong passphrase: it opens no key slot"

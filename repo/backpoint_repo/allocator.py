@@ -1,8 +1,8 @@
 """Tells the C library to keep the memory a backup or a mount frees, instead of giving it back.
 
-Blobs of 64 KiB and packs of 32 MiB come and go all the time; memory given back to the kernel must be
-cleared again at the next touch, and on a virtual machine perhaps fetched from the host. Affects the
-whole process, so only commands call it, once, at their start.
+Blobs of 64 KiB and packs of 32 MiB come and go all the time; memory given back to the kernel must
+be cleared again at the next touch, and on a virtual machine perhaps fetched from the host. Affects
+the whole process, so only commands call it, once, at their start.
 """
 
 from __future__ import annotations

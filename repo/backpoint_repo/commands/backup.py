@@ -77,9 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError, SourceError, KeyFault and what a store raises."""
+    from backpoint_repo.allocator import keep_freed_memory
     from backpoint_repo.moment import parse_moment
     from backpoint_repo.opening import open_from
 
+    keep_freed_memory()
     _check_names(args)
     moment = None if args.time is None else parse_moment(args.time)
     files = [(path.name, _read_config_file(path)) for path in args.config]

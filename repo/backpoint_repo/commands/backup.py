@@ -81,13 +81,13 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.moment import parse_moment
     from backpoint_repo.opening import open_from
 
-    keep_freed_memory()
     _check_names(args)
     moment = None if args.time is None else parse_moment(args.time)
     files = [(path.name, _read_config_file(path)) for path in args.config]
     with ExitStack() as opened:
         jobs = _open_jobs(args, opened)
         repository = open_from(args)
+        keep_freed_memory()  # not before: what scrypt took would be kept too
         point = _back_up(args, repository, jobs, files, moment)
     _report(args, repository, point)
     return 0

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,8 +40,7 @@ class ChunkCache:
     ) -> list[bytes]:
         """The chunks, in order. What is neither here nor on its way is fetched in one call.
 
-        fetch: indices into `ids` -> their contents. Its error is raised here, and in every thread
-        that waits for one of these chunks.
+        fetch: indices into `ids` -> their contents. Its error is raised here.
         """
         results: dict[int, bytes] = {}
         mine: list[int] = []
@@ -59,8 +59,16 @@ class ChunkCache:
         if mine:
             results.update(zip(mine, self._fetch(ids, mine, promises, fetch), strict=True))
         for at, promise in others:
-            results[at] = promise.result()
+            results[at] = self._await(ids[at], promise, partial(fetch, [at]))
         return [results[at] for at in range(len(ids))]
+
+    def _await(
+        self, content_id: bytes, promise: Future[bytes], fetch: Callable[[], list[bytes]]
+    ) -> bytes:
+        """What another thread fetches. Its fetch may have failed over another chunk: try alone."""
+        if promise.exception() is None:
+            return promise.result()
+        return self.get_all([content_id], lambda _: fetch())[0]
 
     def _fetch(
         self,

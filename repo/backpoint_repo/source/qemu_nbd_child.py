@@ -86,10 +86,12 @@ class QemuNbdChild:
             except (OSError, SourceError) as error:
                 # It listens before it has opened the image, so it may also die in the handshake.
                 refusal, patience_ms = error, _LAST_WORDS_MS
-            if gone.poll(patience_ms):
+            waiting = isinstance(refusal, FileNotFoundError | ConnectionRefusedError)
+            # Code 0: it only ended because we did not like what it offered, and hung up.
+            if gone.poll(patience_ms) and (self._child.wait() or waiting):
                 why = f"qemu-nbd cannot open {self._name!r}: {self._last_words()}"
                 raise SourceError(why) from refusal
-            if not isinstance(refusal, FileNotFoundError | ConnectionRefusedError):
+            if not waiting:
                 raise SourceError(f"no use of qemu-nbd for {self._name!r}: {refusal}") from refusal
             if time.monotonic() > deadline:
                 why = f"qemu-nbd did not open {self._name!r} within {_START_LIMIT_S:g} s"

@@ -4,6 +4,7 @@ else.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -17,8 +18,14 @@ from backpoint_repo.chunking import ChunkParameters, Cutter
 from backpoint_repo.config import REPOSITORY_ID_SIZE, Config, read_config
 from backpoint_repo.credential import AgentCredential
 from backpoint_repo.disk_map import DiskMap
-from backpoint_repo.errors import ObjectExists, ObjectMissing, UsageError
-from backpoint_repo.format import BLOCK_SIZE, CONFIG_KEY
+from backpoint_repo.errors import (
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    StoreUnavailable,
+    UsageError,
+)
+from backpoint_repo.format import BLOCK_SIZE, CONFIG_KEY, Kind
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.index import Index
 from backpoint_repo.key_slots import ScryptCost, add_slot, open_with
@@ -111,11 +118,16 @@ def create_repository(
     sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
     _refuse_existing(store)
     # The slot first: a configuration that nobody can open would make a place unusable.
-    add_slot(sealed, passphrase.text, "first passphrase", cost or ScryptCost(), clock())
+    slot = add_slot(sealed, passphrase.text, "first passphrase", cost or ScryptCost(), clock())
     try:
         store.put(CONFIG_KEY, [config.encode(keyring.config_key)])
-    except ObjectExists:
-        raise UsageError(f"there is a repository at {store.address} already") from None
+    except RepositoryError as error:
+        # Left behind, it would be a stranger's slot in whatever repository is here.
+        with contextlib.suppress(StoreUnavailable):
+            sealed.delete(Kind.SLOT, slot.slot_id)
+        if isinstance(error, ObjectExists):
+            raise UsageError(f"there is a repository at {store.address} already") from None
+        raise
     return Repository(sealed, config, clock)
 
 

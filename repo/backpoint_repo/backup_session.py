@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -34,7 +35,7 @@ from backpoint_repo.errors import (
 from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
-from backpoint_repo.leaf_scan import changed_blocks, plan_changed, plan_full
+from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed, plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import (
@@ -44,6 +45,7 @@ from backpoint_repo.point import (
     Disk,
     Point,
     Traffic,
+    is_calendar_time,
 )
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.source.contract import ImageSource
@@ -81,8 +83,8 @@ class BackupSession:
 
         Raises what a store raises.
         """
-        if not vm:
-            raise UsageError("a VM needs a name")
+        if not vm or not _is_text(vm):
+            raise UsageError(f"a VM needs a name, in UTF-8: {vm!r}")
         self._parts = parts
         self._vm = vm
         self.point_id = secrets.token_bytes(POINT_ID_SIZE)
@@ -113,6 +115,7 @@ class BackupSession:
         self._files: list[ConfigFile] = []
         self._redo: list[Callable[[], None]] = []
         self._read = 0
+        self._failed = False
 
     def __enter__(self) -> BackupSession:
         return self
@@ -132,7 +135,10 @@ class BackupSession:
         """
         if job.source.size > MAX_DISK_SIZE:
             raise UsageError(f"{job.source.name} is larger than {MAX_DISK_SIZE} bytes")
-        self._disks.append(self._ingest(job, advance))
+        if not _is_text(job.key):
+            raise UsageError(f"a disk's key must be UTF-8: {job.key!r}")
+        with self._all_or_nothing():
+            self._disks.append(self._ingest(job, advance))
         at = len(self._disks) - 1
 
         def again() -> None:
@@ -152,43 +158,62 @@ class BackupSession:
         def store() -> None:
             self._writer.finish(self._writer.start(chunks))
 
-        store()
+        with self._all_or_nothing():
+            store()
         self._redo.append(store)
         ids = tuple(content_id for content_id, _ in chunks)
-        self._files.append(ConfigFile(name, len(data), ids))
+        self._files.append(ConfigFile(_as_text(name), len(data), ids))
 
     def publish(self, *, time: float | None, label: str, consistency: str = "crash") -> Point:
         """Make the point exist. time: the moment it shows, default: when the session began.
 
-        Raises SessionRevoked where a collector took this session for dead.
+        Raises SessionRevoked where a collector took this session for dead, UsageError where no
+        calendar shows `time`. May be tried again after StoreUnavailable.
         """
-        self._settle()
+        shown = float(self._started if time is None else time)
+        if not is_calendar_time(shown):
+            raise UsageError(f"a point cannot be of the time {shown}")
+        with self._all_or_nothing():
+            self._settle()
         written = self._writer.written
         point = Point(
             self.point_id,
             self._vm,
-            self._started if time is None else time,
-            self._parts.clock(),
-            label,
+            shown,
+            float(self._parts.clock()),
+            _as_text(label),
             tuple(self._disks),
             tuple(self._files),
             self.parent.point_id if self.parent else None,
             self.parent.generation + 1 if self.parent else 0,
             Traffic(self._read, written.new_bytes, written.stored_bytes),
-            self._parts.clock() - self._started,
+            max(0.0, float(self._parts.clock() - self._started)),
             consistency,
-            tuple(self.warnings),
+            tuple(_as_text(warning) for warning in self.warnings),
             f"backpoint {version.VERSION}",
         )
         try:
             self._parts.sealed.put(Kind.POINT, self.point_id.hex(), point.encode())
         except ObjectExists:
+            # Ours, where an earlier put arrived and only its answer was lost.
+            ours = read_point(self._parts.sealed, self.point_id)
+            if ours is not None:
+                return ours
             raise SessionRevoked(
                 "this backup took longer without a sign of life than its lease allows, and a "
                 "collector revoked it; run it again (what was stored is found again)"
             ) from None
         self._after_publish()
         return point
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """After a failure what was begun counts as written and is not: nothing may refer to it."""
+        if self._failed:
+            raise UsageError("this backup has failed; begin a new one")
+        self._failed = True
+        yield
+        self._failed = False
 
     def _settle(self) -> None:
         """Make all durable; store again what a collector trashed meanwhile, until nothing is.
@@ -221,16 +246,36 @@ class BackupSession:
     def _ingest(self, job: DiskJob, advance: Advance) -> Disk:
         geometry = Geometry(job.source.size)
         base = self._base_for(job)
-        if base is not None and job.changed is not None:
-            blocks = changed_blocks(job.changed, geometry.size)
-            plans = plan_changed(job.source, base, blocks)
-        else:
+        plans = self._plans_on(base, job) if base is not None else None
+        if plans is None:
             base, plans = None, plan_full(geometry, job.source.extents(0, geometry.size))
         id_key = self._parts.sealed.keyring.chunk_id_key
         ingest = DiskIngest(self._writer, self._parts.cutter, id_key, self._workers, advance)
         stored = ingest.run(job.source, geometry, base, plans)
         self._read += stored.read
-        return Disk(job.key, geometry.size, stored.root, stored.allocated, job.source.name)
+        name = _as_text(job.source.name)
+        return Disk(job.key, geometry.size, stored.root, stored.allocated, name)
+
+    def _plans_on(self, base: DiskMap, job: DiskJob) -> Iterable[LeafPlan] | None:
+        """What to read of the changed list; None where the earlier map has gaps.
+
+        Made whole before anything is stored, because every node the graft needs is read here.
+        """
+        assert job.changed is not None
+        blocks = changed_blocks(job.changed, job.source.size)
+        try:
+            plans = list(plan_changed(job.source, base, blocks))
+            if not plans and base.geometry.leaves:
+                base.leaf(0)
+        except (ObjectMissing, ObjectDamaged) as error:
+            self._note_full_read(job, f"the earlier point's map has gaps: {error}")
+            return None
+        return plans
+
+    def _note_full_read(self, job: DiskJob, why: str) -> None:
+        warning = f"{job.key}: changed-block list not used, read in full: {why}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def _base_for(self, job: DiskJob) -> DiskMap | None:
         """The parent's map of this disk, where a changed-block list can stand on it."""
@@ -246,7 +291,7 @@ class BackupSession:
             why = "the earlier point was removed meanwhile"
         else:
             return DiskMap(disks[0].size, disks[0].root, self._parts.nodes.load)
-        self.warnings.append(f"{job.key}: changed-block list not used, read in full: {why}")
+        self._note_full_read(job, why)
         return None
 
     def _parent_stands(self) -> bool:
@@ -280,3 +325,13 @@ class BackupSession:
 def _recency(point: PointSummary) -> tuple[int, float]:
     # A clock going backwards, or `--time`, must not hide the newest state.
     return point.generation, point.created
+
+
+def _is_text(name: str) -> bool:
+    """False for a name that came out of bytes that are not UTF-8: no record can hold it."""
+    return _as_text(name) == name
+
+
+def _as_text(name: str) -> str:
+    """Bytes that are no text, as backslash sequences."""
+    return name.encode("utf-8", "backslashreplace").decode()

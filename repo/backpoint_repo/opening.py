@@ -80,3 +80,12 @@ def require_owner(repository: Repository, doing: str) -> None:
             f"{doing} needs the owner's passphrase or recovery key; {CREDENTIAL} holds an agent "
             "credential, which can make backups but cannot read them"
         )
+
+
+def require_passphrase(credential: Credential) -> Passphrase:
+    """Raises OwnerKeyNeeded where it is the agent credential."""
+    if not isinstance(credential, Passphrase):
+        raise OwnerKeyNeeded(
+            f"changing a passphrase needs that passphrase, not the agent credential ({CREDENTIAL})"
+        )
+    return credential

@@ -14,11 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 from backpoint_repo.sizes import format_duration, format_rate, format_size
 from backpoint_repo.terminal import printable
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+P = ParamSpec("P")
 Advance = Callable[[int], None]
 """Called with the bytes dealt with since the last call; a correction may be negative."""
 
@@ -76,31 +80,82 @@ def progress(label: str, total_bytes: int, *, as_json: bool) -> Iterator[Advance
         show(meter.advance(0))
         yield lambda size: show(meter.advance(size))
         _print_record(meter.advance(0))
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        with _bar(printable(label), total_bytes) as bar:
-            yield lambda size: bar(meter.advance(size))
+    elif _on_terminal():
+        with _bar(printable(label), total_bytes) as shown:
+
+            def draw(now: Figures) -> None:
+                shown.update(shown.task_ids[0], completed=now.done_bytes, figures=now.text())
+
+            yield lambda size: draw(meter.advance(size))
     else:
         line = _every(_LINE_EVERY_S, lambda now: _print_line(label, now), at_once=False)
         yield lambda size: line(meter.advance(size))
 
 
-def _every(
-    period_s: float, show: Callable[[Figures], None], *, at_once: bool = True
-) -> Callable[[Figures], None]:
+class Steps:
+    """Progress of work that has phases and counts steps, not bytes; fits `check.CheckProgress`."""
+
+    def __init__(self, show: Callable[[str, int, int], None]) -> None:
+        """show: called with the phase, steps done and steps in all."""
+        self._show = show
+        self._phase, self._done, self._total = "", 0, 0
+
+    def phase(self, name: str, total: int) -> None:
+        """A new phase with `total` steps begins."""
+        self._phase, self._done, self._total = name, 0, total
+        self._show(name, 0, total)
+
+    def advance(self, steps: int) -> None:
+        """So many steps are done."""
+        self._done += steps
+        self._show(self._phase, self._done, self._total)
+
+
+@contextmanager
+def steps(label: str, *, as_json: bool) -> Iterator[Steps]:
+    """As `progress`, for work in phases."""
+    label = printable(label)
+    if as_json:
+        yield Steps(_every(_RECORD_EVERY_S, _print_step_record))
+    elif _on_terminal():
+        with _bar(label, 1) as shown:
+            yield Steps(
+                lambda phase, done, total: shown.update(
+                    shown.task_ids[0],
+                    description=f"{label} {phase}",
+                    completed=done,
+                    total=max(1, total),
+                    figures=f"{done} of {total}",
+                )
+            )
+    else:
+
+        def print_line(phase: str, done: int, total: int) -> None:
+            print(f"{label} {phase}: {done} of {total}", file=sys.stderr, flush=True)
+
+        yield Steps(_every(_LINE_EVERY_S, print_line, at_once=False))
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _every(period_s: float, show: Callable[P, None], *, at_once: bool = True) -> Callable[P, None]:
     """`show`, but not more often than this."""
     due = time.monotonic() + (0 if at_once else period_s)
 
-    def shown_rarely(now: Figures) -> None:
+    def shown_rarely(*args: P.args, **kwargs: P.kwargs) -> None:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + period_s
-            show(now)
+            show(*args, **kwargs)
 
     return shown_rarely
 
 
 @contextmanager
-def _bar(label: str, total_bytes: int) -> Iterator[Callable[[Figures], None]]:
+def _bar(label: str, total: int) -> Iterator[Progress]:
+    """A bar with one task, which has a text field `figures`."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -110,8 +165,8 @@ def _bar(label: str, total_bytes: int) -> Iterator[Callable[[Figures], None]]:
         TextColumn("{task.fields[figures]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(label, total=max(1, total_bytes), figures="")
-        yield lambda now: shown.update(task, completed=now.done_bytes, figures=now.text())
+        shown.add_task(label, total=max(1, total), figures="")
+        yield shown
 
 
 def _print_line(label: str, now: Figures) -> None:
@@ -126,4 +181,9 @@ def _print_record(now: Figures) -> None:
         "rate": round(now.rate),
         "eta_s": None if now.eta_s is None else round(now.eta_s, 1),
     }
+    print(json.dumps(record), file=sys.stderr, flush=True)
+
+
+def _print_step_record(phase: str, done: int, total: int) -> None:
+    record = {"type": "progress", "phase": phase, "done": done, "total": total}
     print(json.dumps(record), file=sys.stderr, flush=True)

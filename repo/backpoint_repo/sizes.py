@@ -23,9 +23,9 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it like 65536, 64K or 1.5G")
     number, unit = match.groups()
     whole, _, fraction = number.partition(".")
-    scale: int = 1024 ** (" KMGTPE".index(unit.upper()) if unit else 0)
+    scale = 1 << 10 * (" KMGTPE".index(unit.upper()) if unit else 0)
     # In integers: 2**60 and its neighbours are different sizes.
-    parts, rest = divmod(int(fraction or 0) * scale, 10 ** len(fraction))
+    parts, rest = divmod(int(fraction or 0) * scale, int("1" + "0" * len(fraction)))
     if rest:
         raise UsageError(f"{text!r} is not a whole number of bytes")
     return int(whole) * scale + parts

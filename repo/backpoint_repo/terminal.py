@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _UNPRINTABLE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_WIDE: Final = 1 << 16
 
 
 def printable(text: str) -> str:
@@ -58,22 +59,18 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """A table: fitted to a terminal, never folded or cut in a file or pipe."""
-    from rich.box import SIMPLE_HEAD
+    """A table with a line for each row, however long: a cell is never folded or cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    on_terminal = sys.stdout.isatty()
-    table = Table(box=SIMPLE_HEAD if on_terminal else None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         side: Any = "right" if column.right else "left"
-        table.add_column(column.heading, justify=side, overflow="fold", no_wrap=not on_terminal)
+        table.add_column(column.heading, justify=side, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    # Where nobody sees it a line may be as long as it must.
-    console = Console() if on_terminal else Console(width=1 << 16, no_color=True)
-    console.print(table)
+    Console(width=_WIDE).print(table)
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -1,0 +1,83 @@
+"""The mount's lease: tells collectors which points have files open, so that their data stays.
+
+Decides when it is renewed: every minute, and soon after a point is opened or closed. A store that
+cannot be written to costs the protection, not the mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from typing import Final
+
+import trio
+
+from backpoint_repo.errors import RepositoryError
+from backpoint_repo.exclusions import read_exclusions
+from backpoint_repo.lease import MOUNT, REFRESH_S, Lease, LeaseTerms
+from backpoint_repo.point import POINT_ID_SIZE
+from backpoint_repo.repository import Repository
+
+_CALM_S: Final = 1.0
+"""Between two renewals: programs open and close files in bursts."""
+_LOG = logging.getLogger("backpoint.mount")
+
+
+class MountLease:
+    """For the event loop only."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._open: Counter[bytes] = Counter()
+        self._changed = trio.Event()
+        self._lease: Lease | None = None
+        self._failed = False
+
+    def pin(self, point_id: bytes) -> None:
+        """A file of the point was opened."""
+        self._open[point_id] += 1
+        if self._open[point_id] == 1:
+            self._changed.set()
+
+    def unpin(self, point_id: bytes) -> None:
+        """A file of the point was closed."""
+        self._open[point_id] -= 1
+        if not self._open[point_id]:
+            del self._open[point_id]
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Hold the lease until cancelled, then give it back."""
+        try:
+            while True:
+                self._changed = trio.Event()
+                await trio.to_thread.run_sync(self._renew, tuple(sorted(self._open)))
+                await trio.sleep(_CALM_S)
+                with trio.move_on_after(REFRESH_S):
+                    await self._changed.wait()
+        finally:
+            if self._lease is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._lease.release)
+
+    def _renew(self, pins: tuple[bytes, ...]) -> None:
+        try:
+            # A mount refers to nothing by itself, so all trash there is may be declared seen.
+            epoch = read_exclusions(self._repository.sealed).epoch
+            terms = LeaseTerms(MOUNT, epoch, pins)
+            if self._lease is None:
+                session = secrets.token_bytes(POINT_ID_SIZE)
+                clock = self._repository.clock
+                self._lease = Lease(self._repository.sealed, session, terms, clock)
+            else:
+                self._lease.refresh(terms)
+            self._failed = False
+        except RepositoryError as error:
+            if not self._failed:
+                _LOG.warning(
+                    "this mount cannot tell others which points it reads, so they may be removed "
+                    "while they are open: %s",
+                    error,
+                )
+            self._failed = True

@@ -64,7 +64,13 @@ class Catalog:
             for name in present - self._known.keys():
                 self._read(name)
             points = [point for name in present if (point := self._known.get(name)) is not None]
-        return sorted(points, key=lambda point: (point.vm, point.time, point.created))
+        return sorted(points, key=lambda p: (p.vm, p.time, p.created, p.point_id))
+
+    def gone(self) -> list[str]:
+        """Names that a catalogue object lists and that are no longer there: removed, or lost."""
+        with self._lock:
+            self._load_objects()
+            return sorted(self._covered - set(self._sealed.names(Kind.POINT)))
 
     def compact(self) -> None:
         """Add a catalogue object where many points have none; merge where there are many."""
@@ -96,7 +102,7 @@ class Catalog:
             try:
                 record = self._sealed.get_record(Kind.CATALOG, name)
                 rows = [_summary_of(row) for row in record.items("points", list)]
-            except (ObjectMissing, ObjectDamaged):
+            except (ObjectMissing, ObjectDamaged, UnknownFormat):
                 continue  # only a cache: the points themselves are read instead
             self._objects.add(name)
             for point_name, summary in rows:

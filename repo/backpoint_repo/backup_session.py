@@ -39,6 +39,7 @@ from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed, pla
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import (
+    FILE_CHUNK,
     FILE_SIZE_MAX,
     POINT_ID_SIZE,
     ConfigFile,
@@ -51,7 +52,6 @@ from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.source.contract import ImageSource
 
 WORKERS: Final = os.cpu_count() or 1
-_FILE_CHUNK: Final = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class BackupSession:
             raise UsageError(f"{name} is too large for a configuration file ({len(data)} bytes)")
         id_key = self._parts.sealed.keyring.chunk_id_key
         padded = data + bytes(-len(data) % BLOCK_SIZE)
-        pieces = [padded[at : at + _FILE_CHUNK] for at in range(0, len(padded), _FILE_CHUNK)]
+        pieces = [padded[at : at + FILE_CHUNK] for at in range(0, len(padded), FILE_CHUNK)]
         chunks = [(blake3(piece, key=id_key).digest(), piece) for piece in pieces]
 
         def store() -> None:

@@ -63,6 +63,7 @@ class DiskIngest:
         self._leaves: dict[int, NewLeaf] = {}
         self._read = 0
         self._done_to = 0
+        self._size = 0
 
     def run(
         self,
@@ -75,6 +76,7 @@ class DiskIngest:
 
         Raises SourceError and what a store raises; then nothing of the disk is referred to.
         """
+        self._size = geometry.size
         free = [_buffer(geometry) for _ in range(LEAVES_IN_MEMORY)]
         for plan in plans:
             if not free:
@@ -109,7 +111,7 @@ class DiskIngest:
         self._writer.finish(jobs)
         number = scanned.plan.number
         self._leaves[number] = self._save_leaf(scanned, base)
-        done = (number + 1) * LEAF_SIZE
+        done = min((number + 1) * LEAF_SIZE, self._size)
         self._advance(done - self._done_to)
         self._done_to = done
         return scanned.buffer

@@ -16,6 +16,9 @@ from backpoint_repo.record import Record, encode_record
 POINT_ID_SIZE: Final = 16
 FILE_SIZE_MAX: Final = 64 << 20
 """Configuration files are small: .vmx, nvram, inventory records."""
+FILE_CHUNK: Final = 64 << 10
+_TIME_END: Final = 253_402_300_800.0
+"""The year 10000, which no calendar of Python shows."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,23 @@ class Point:
         )
 
 
+def is_calendar_time(seconds: float) -> bool:
+    """Whether a date can be shown for it; false for what is not a number."""
+    return 0 <= seconds < _TIME_END
+
+
 def decode_point(point_id: bytes, payload: bytes) -> Point:
     """Raises ObjectDamaged where a field is missing or impossible."""
     what = f"points/{point_id.hex()}"
     record = Record.decode(payload, what)
+    time, created = record.get("time", float), record.get("created", float)
+    if not is_calendar_time(time) or not is_calendar_time(created):
+        raise ObjectDamaged(f"{what}: is of no time that a calendar knows")
     return Point(
         point_id,
         record.get("vm", str),
-        record.get("time", float),
-        record.get("created", float),
+        time,
+        created,
         record.get("label", str),
         tuple(_decode_disk(disk, what) for disk in record.records("disks")),
         tuple(_decode_file(file, what) for file in record.records("files")),
@@ -157,6 +168,11 @@ def _decode_disk(record: Record, what: str) -> Disk:
 def _decode_file(record: Record, what: str) -> ConfigFile:
     chunks = tuple(record.items("chunks", bytes))
     size = record.natural("size")
-    if size > FILE_SIZE_MAX or any(len(chunk) != ID_SIZE for chunk in chunks):
+    expected = -(-size // FILE_CHUNK)
+    if (
+        size > FILE_SIZE_MAX
+        or len(chunks) != expected
+        or any(len(chunk) != ID_SIZE for chunk in chunks)
+    ):
         raise ObjectDamaged(f"{what}: an impossible configuration file")
     return ConfigFile(record.get("name", str), size, chunks)

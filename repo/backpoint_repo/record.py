@@ -62,10 +62,10 @@ class Record:
         return value
 
     def natural(self, name: str) -> int:
-        """An integer from 0 up."""
+        """An integer from 0 to 2^63 - 1, so that one more can still be written down."""
         value = self.get(name, int)
-        if value < 0:
-            raise ObjectDamaged(f"{self._what}: field {name!r} is negative")
+        if not 0 <= value < 1 << 63:
+            raise ObjectDamaged(f"{self._what}: field {name!r} is out of range")
         return value
 
     def items(self, name: str, kind: type[T]) -> list[T]:

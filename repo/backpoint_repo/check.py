@@ -2,13 +2,13 @@
 
 The order: which objects are there and open, then packs, then trees, so that a damaged pack is told
 as the points and ranges it hurts. Damaged copies are marked, so that nothing is deduplicated onto
-them; those marks are all it writes.
+them; those marks are all it writes. A mark of an earlier check holds until its copy is read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from backpoint_repo.catalog import read_point
 from backpoint_repo.check_report import CheckReport, DamagedObject, HurtRange
@@ -21,13 +21,15 @@ from backpoint_repo.errors import (
     UnknownFormat,
 )
 from backpoint_repo.exclusions import mark_damaged, read_exclusions
-from backpoint_repo.format import FOLDERS, HEADER, Kind, expect_header, object_key
+from backpoint_repo.format import FOLDERS, Kind, object_key
+from backpoint_repo.key_slots import verify_slot
 from backpoint_repo.pack_check import PackCheck, PackFindings
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.tree_check import TreeCheck
 
-_SEALED_KINDS = (Kind.INDEX, Kind.LEASE, Kind.TRASH, Kind.DAMAGE, Kind.CATALOG)
+_NAMED_MAX: Final = 10
+_LOOKED_INTO: Final = (Kind.SLOT, Kind.INDEX, Kind.LEASE, Kind.TRASH, Kind.DAMAGE, Kind.CATALOG)
 
 
 class CheckProgress(Protocol):
@@ -69,10 +71,13 @@ def check_repository(
     damaged, unreadable = _check_objects(repository, progress)
     points, broken, blocked = _load_points(repository)
     repository.index.refresh()
+    unlisted = repository.index.learn_unlisted_packs()
     packs = _check_packs(repository, read_share, progress)
-    hurt = _check_trees(repository, points, packs, progress, unreadable)
     marked, notes = _mark(repository, packs)
-    harmful, harmless = _sorted_by_harm(packs, hurt)
+    trees = TreeCheck(repository.index, repository.nodes.load, packs.bad_copies)
+    hurt = _check_trees(trees, points, progress, unreadable)
+    harmful, harmless = _sorted_by_harm(packs, trees.hurting)
+    notes += _oddities(repository, unlisted)
     return CheckReport(
         points=len(points),
         packs=packs.packs,
@@ -87,18 +92,17 @@ def check_repository(
 
 
 def _sorted_by_harm(
-    packs: PackFindings, hurt: list[HurtRange]
+    packs: PackFindings, hurting: set[bytes]
 ) -> tuple[list[DamagedObject], list[str]]:
     """Packs that hurt a point, and notes on those whose bad copies all have a good one elsewhere.
 
     So a repository that healed by storing chunks anew is clean, although the bad copies still lie
     there until they are collected.
     """
-    hurting = {item.chunk for item in hurt}
     keys = {
         object_key(pack.kind, pack.name.hex())
         for content_id, pack in packs.bad_copies
-        if content_id.hex()[:16] in hurting
+        if content_id in hurting
     }
     harmful = [item for item in packs.damaged if item.key in keys]
     rest = [item for item in packs.damaged if item.key not in keys]
@@ -111,11 +115,9 @@ def _check_objects(
     """Everything but packs and points: does it open?"""
     sealed = repository.sealed
     jobs: list[tuple[str, Callable[[], object]]] = []
-    for kind in _SEALED_KINDS:
+    for kind in _LOOKED_INTO:
         for name in list(sealed.names(kind)):
             jobs.append((object_key(kind, name), _opening(repository, kind, name)))
-    for name in list(sealed.names(Kind.SLOT)):
-        jobs.append((object_key(Kind.SLOT, name), _slot_opening(repository, name)))
     progress.phase("objects", len(jobs))
     damaged, unreadable = [], []
     for key, job in jobs:
@@ -132,17 +134,9 @@ def _check_objects(
 
 
 def _opening(repository: Repository, kind: Kind, name: str) -> Callable[[], object]:
+    if kind is Kind.SLOT:
+        return lambda: verify_slot(repository.sealed, name)
     return lambda: repository.sealed.get(kind, name)
-
-
-def _slot_opening(repository: Repository, name: str) -> Callable[[], object]:
-    key = object_key(Kind.SLOT, name)
-
-    def look() -> None:
-        data = repository.sealed.store.get(key)
-        expect_header(data[: HEADER.size], Kind.SLOT, key)
-
-    return look
 
 
 def _load_points(repository: Repository) -> tuple[list[Point], list[DamagedObject], list[str]]:
@@ -174,14 +168,9 @@ def _check_packs(
 
 
 def _check_trees(
-    repository: Repository,
-    points: list[Point],
-    packs: PackFindings,
-    progress: CheckProgress,
-    unreadable: list[str],
+    check: TreeCheck, points: list[Point], progress: CheckProgress, unreadable: list[str]
 ) -> list[HurtRange]:
     progress.phase("points", len(points))
-    check = TreeCheck(repository.index, repository.nodes.load, packs.bad_copies)
     hurt: list[HurtRange] = []
     for point in points:
         try:
@@ -193,13 +182,37 @@ def _check_trees(
 
 
 def _mark(repository: Repository, packs: PackFindings) -> tuple[int, list[str]]:
-    """Mark what is bad and not marked yet. A store that cannot be written is worth a note only."""
+    """Mark what is bad and not marked yet, and take over the marks of what was not read now.
+
+    A store that cannot be written is worth a note only.
+    """
     try:
         known = read_exclusions(repository.sealed).damaged
         fresh = [copy for copy in packs.bad_copies if copy not in known]
+        for copy in known:
+            if copy[1] not in packs.read:
+                packs.bad_copies.setdefault(copy, "an earlier check marked it as damaged")
         if not fresh:
             return 0, []
         mark_damaged(repository.sealed, fresh, repository.clock())
     except BackpointError as error:
         return 0, [f"damaged chunks could not be marked: {error}"]
     return len(fresh), []
+
+
+def _oddities(repository: Repository, unlisted: int) -> list[str]:
+    """What is no damage, and might be a trace of some."""
+    notes = []
+    if unlisted:
+        notes.append(
+            f"{unlisted} packs are in no index segment (a backup is running, or a segment was "
+            "lost); the next backup lists them"
+        )
+    try:
+        gone = repository.catalog.gone()
+    except BackpointError as error:
+        return [*notes, f"the catalogue cannot be read: {error}"]
+    if gone:
+        few = ", ".join(object_key(Kind.POINT, name) for name in gone[:_NAMED_MAX])
+        notes.append(f"{len(gone)} points of the catalogue are gone (removed, or lost): {few}")
+    return notes

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import BLOB_OVERHEAD, HOLE, LEAF_SIZE, Kind, object_key
 from backpoint_repo.index import Index, ids_of
 from backpoint_repo.index_segment import Location, PackRef
@@ -45,11 +45,13 @@ class ChunkReader:
         self._data_keys: dict[bytes, bytes] = {}
 
     def locate(self, ids: Sequence[bytes]) -> list[Location | None]:
-        """A place of each id, refreshing the index once for ids it does not know."""
+        """A place of each id; ids that the index does not know are searched for further."""
         rows = ids_of(list(ids))
         places = self._index.locate(rows)
-        if any(place is None and row != HOLE for place, row in zip(places, ids, strict=True)):
-            self._index.refresh()
+        for learn in (self._index.refresh, self._index.learn_unlisted_packs):
+            if all(place or row == HOLE for place, row in zip(places, ids, strict=True)):
+                break
+            learn()
             places = self._index.locate(rows)
         return places
 
@@ -92,21 +94,18 @@ class ChunkReader:
             blob = data[start : start + place.length]
             try:
                 results[at] = self._open(blob, chunk.content_id, chunk.length, place)
-            except (ObjectDamaged, ObjectMissing):
+            except (ObjectDamaged, ObjectMissing, UnknownFormat):
                 results[at] = None
 
     def _read_any_copy(self, chunk: WantedChunk) -> bytes:
-        places = self._index.copies(chunk.content_id)
-        if not places:
-            self._index.refresh()
-            places = self._index.copies(chunk.content_id)
+        places = self._index.search(chunk.content_id)
         fault: RepositoryError = ObjectMissing(
             f"chunk {chunk.content_id.hex()[:16]} is in no index"
         )
         for place in places:
             try:
                 return self.read_copy(chunk.content_id, chunk.length, place)
-            except (ObjectMissing, ObjectDamaged) as error:
+            except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 fault = error
         raise fault
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.index_segment import PACK_NAME_SIZE, PackRef
 from backpoint_repo.record import encode_record
@@ -56,7 +56,7 @@ def read_exclusions(sealed: SealedStore) -> Exclusions:
             record = sealed.get_record(Kind.DAMAGE, name)
         except ObjectMissing:
             continue
-        except ObjectDamaged as error:
+        except (ObjectDamaged, UnknownFormat) as error:
             unreadable.append(str(error))
             continue
         copies = record.items("copies", bytes)

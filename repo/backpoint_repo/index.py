@@ -1,8 +1,9 @@
 """Where every chunk and map node is: all index segments of a repository as a few sorted tables.
 
 Look-ups come in batches. Which copies may be answered is decided here: none in trash and none
-marked damaged when a writer asks. Writes segments for new packs; also for packs that a crash left
-unlisted.
+marked damaged when a writer asks. Writes segments for new packs; also for packs that no segment
+lists: a crash came first, or their segment is lost. Readers, who write nothing, know such packs
+from their directories alone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.exclusions import Exclusions
-from backpoint_repo.format import HOLE, Kind
+from backpoint_repo.format import FOLDERS, HOLE, Kind
 from backpoint_repo.index_segment import (
     IndexTable,
     Location,
@@ -46,13 +47,15 @@ class Index:
         self._exclusions = _NOTHING
         self._missing: frozenset[PackRef] = frozenset()
         self._usable: dict[int, NDArray[np.bool_]] = {}
+        self._learned: dict[PackRef, IndexTable] = {}
+        self._unreadable_packs: set[PackRef] = set()
         self.broken_segments: list[str] = []
 
     def refresh(self) -> None:
         """Load segments that are new since the last call.
 
         A damaged segment is remembered in `broken_segments` and its entries are not known; what
-        it indexed can still be found through `adopt_unlisted_packs`.
+        it indexed can still be found through `learn_unlisted_packs`.
         """
         fresh = []
         for name in self._sealed.names(Kind.INDEX):
@@ -63,7 +66,7 @@ class Index:
                 fresh.append(decode_table(self._sealed.get(Kind.INDEX, name), key))
             except ObjectMissing:
                 continue  # merged into another segment between listing and reading
-            except ObjectDamaged as error:
+            except (ObjectDamaged, UnknownFormat) as error:
                 self.broken_segments.append(str(error))
             self._loaded.add(name)
         self._append(fresh)
@@ -117,6 +120,16 @@ class Index:
             key=lambda place: place.pack in bad.trashed or (content_id, place.pack) in bad.damaged,
         )
 
+    def search(self, content_id: bytes) -> list[Location]:
+        """`copies`, and for an id that is not known also what others wrote and no segment lists."""
+        places = self.copies(content_id)
+        for learn in (self.refresh, self.learn_unlisted_packs):
+            if places:
+                break
+            learn()
+            places = self.copies(content_id)
+        return places
+
     def add(self, entries: Iterable[tuple[bytes, Location]]) -> None:
         """Write a segment for blobs whose packs are durable, and know them from now on."""
         rows = list(entries)
@@ -131,33 +144,65 @@ class Index:
         """The loaded tables, for statistics and checks."""
         return list(self._tables)
 
+    def learn_unlisted_packs(self) -> int:
+        """Know the packs that no segment lists from their directories; writes nothing.
+
+        Returns how many were learned now. Packs whose directory is damaged are left alone. Costs a
+        listing of all packs: for ids that nobody knows.
+        """
+        listed, fresh = self.packs() | self._unreadable_packs, dict[PackRef, IndexTable]()
+        for pack in stored_packs(self._sealed):
+            if pack in listed:
+                continue
+            try:
+                directory = self._sealed.directory(pack.kind, pack.name)
+            except ObjectMissing:
+                continue
+            except (ObjectDamaged, UnknownFormat):
+                self._unreadable_packs.add(pack)
+                continue
+            fresh[pack] = table_of_directory(pack, directory)
+        with self._lock:
+            self._learned.update(fresh)
+        self._append(list(fresh.values()))
+        return len(fresh)
+
     def adopt_unlisted_packs(self) -> int:
         """Index packs that no segment lists (their writer died, or is not done yet).
 
-        Also notices listed packs that are gone: `known` answers none of their chunks any more.
-        Returns how many there were. Packs whose directory is damaged are left alone.
+        Also notices listed packs that are gone, or shorter than what is listed in them: `known`
+        answers none of their chunks any more. Returns how many packs were indexed.
         """
-        listed, tables = self.packs(), []
-        present = frozenset(stored_packs(self._sealed))
-        for pack in present:
-            if pack not in listed:
-                try:
-                    directory = self._sealed.directory(pack.kind, pack.name)
-                except (ObjectDamaged, ObjectMissing):
-                    continue
-                tables.append(table_of_directory(pack, directory))
-        if tables:
-            self._write(merge_tables(tables))
+        listed = self.packs()
+        sizes = {pack: size for pack, size in _pack_sizes(self._sealed)}
+        self.learn_unlisted_packs()
         with self._lock:
-            self._missing = frozenset(listed - present)
+            learned = dict(self._learned)
+        if learned:
+            self._put(merge_tables(list(learned.values())))
+            with self._lock:
+                self._learned = {}
+        short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
+        with self._lock:
+            self._missing = frozenset(short | (listed - sizes.keys()))
             self._usable = {}
-        return len(tables)
+        return len(learned)
+
+    def _ends(self) -> Iterator[tuple[PackRef, int]]:
+        """How many bytes each listed pack must have at least."""
+        for table in list(self._tables):
+            ends = np.zeros(len(table.packs), np.int64)
+            np.maximum.at(ends, table.pack_numbers, table.offsets.astype(np.int64) + table.lengths)
+            yield from zip(table.packs, ends.tolist(), strict=True)
 
     def _write(self, table: IndexTable) -> None:
+        self._put(table)
+        self._append([table])
+
+    def _put(self, table: IndexTable) -> None:
         name = secrets.token_hex(16)
         self._sealed.put(Kind.INDEX, name, table.encode())
         self._loaded.add(name)
-        self._append([table])
 
     def _append(self, fresh: list[IndexTable]) -> None:
         """Keep few tables: neighbours of similar size are merged, as in an LSM tree."""
@@ -190,10 +235,15 @@ class Index:
 
 def stored_packs(sealed: SealedStore) -> Iterator[PackRef]:
     """Every pack in the store, indexed or not; names that are not ours are passed over."""
+    return (pack for pack, _ in _pack_sizes(sealed))
+
+
+def _pack_sizes(sealed: SealedStore) -> Iterator[tuple[PackRef, int]]:
     for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
-        for name in sealed.names(kind):
+        for key, size in sealed.store.list(f"{FOLDERS[kind]}/"):
+            name = key.rpartition("/")[2]
             if len(name) == 32 and all(digit in "0123456789abcdef" for digit in name):
-                yield PackRef(kind, bytes.fromhex(name))
+                yield PackRef(kind, bytes.fromhex(name)), size
 
 
 def table_of_directory(pack: PackRef, directory: PackDirectory) -> IndexTable:

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from blake3 import blake3
 from Crypto.Cipher import AES
 from Crypto.Hash import SHA256
 from Crypto.Protocol.KDF import HKDF
@@ -25,7 +26,16 @@ from backpoint_repo.errors import (
     UsageError,
     WrongPassphrase,
 )
-from backpoint_repo.format import FOLDERS, HEADER, TAG_SIZE, Kind, expect_header, header, object_key
+from backpoint_repo.format import (
+    FOLDERS,
+    HEADER,
+    ID_SIZE,
+    TAG_SIZE,
+    Kind,
+    expect_header,
+    header,
+    object_key,
+)
 from backpoint_repo.keyring import SECRET_SIZE, Keyring
 from backpoint_repo.record import Record, encode_record
 from backpoint_repo.recovery_key import parse_recovery_key
@@ -92,18 +102,20 @@ def add_slot(
     assert keyring.owner_private is not None
     cipher = _cipher(wrapping_key, slot_id, sealed.repository_id)
     wrapped = cipher.encrypt(keyring.secret + keyring.owner_private) + cipher.encrypt()
-    info = encode_record({"label": label, "created": now})
-    record = encode_record(
-        {
-            "method": method,
-            "n": cost.n,
-            "p": cost.p,
-            "salt": salt,
-            "wrapped": wrapped + cipher.digest(),
-            "info": seal_record(Kind.SLOT, slot_id, info, keyring.meta_key, sealed.packer),
-        }
-    )
-    sealed.store.put(object_key(Kind.SLOT, slot_id), [header(Kind.SLOT), record])
+    fields = {
+        "repository": sealed.repository_id,
+        "method": method,
+        "n": cost.n,
+        "p": cost.p,
+        "salt": salt,
+        "wrapped": wrapped + cipher.digest(),
+    }
+    # Without it nobody but the slot's user could tell that the slot opens nothing any more.
+    digest = blake3(encode_record(fields)).digest()
+    info = encode_record({"label": label, "created": now, "digest": digest})
+    fields["info"] = seal_record(Kind.SLOT, slot_id, info, keyring.meta_key, sealed.packer)
+    place = object_key(Kind.SLOT, slot_id)
+    sealed.store.put(place, [header(Kind.SLOT), encode_record(fields)])
     return Slot(slot_id, method, label, now)
 
 
@@ -154,10 +166,11 @@ def open_slot(store: Store, config: Config, secret_text: str) -> tuple[str, Keyr
     entropy = parse_recovery_key(secret_text)
     method = PASSPHRASE if entropy is None else RECOVERY
     fault: RepositoryError | None = None
-    tried = False
+    tried, stranger = False, False
     for slot_id in _slot_ids(store):
         try:
             record = _read_slot(store, slot_id)
+            stranger |= record.get("repository", bytes) != config.repository_id
             if record.get("method", str) != method:
                 continue
             plain = _try_slot(record, slot_id, config, secret_text, entropy)
@@ -173,6 +186,8 @@ def open_slot(store: Store, config: Config, secret_text: str) -> tuple[str, Keyr
     if fault is not None and not tried:
         raise fault
     message = "wrong recovery key" if entropy else "wrong passphrase: it opens no key slot"
+    if stranger:
+        message += "; and a slot is not of the repository that `config` names: one was swapped"
     raise WrongPassphrase(message if fault is None else f"{message}; and one is damaged: {fault}")
 
 
@@ -225,12 +240,20 @@ def _read_slot(store: Store, slot_id: str) -> Record:
     return Record.decode(data[HEADER.size :], key)
 
 
+def verify_slot(sealed: SealedStore, slot_id: str) -> None:
+    """Is the slot as it was written? Raises ObjectMissing, ObjectDamaged, UnknownFormat."""
+    _read_info(sealed, slot_id)
+
+
 def _read_info(sealed: SealedStore, slot_id: str) -> Slot:
     record = _read_slot(sealed.store, slot_id)
     sealed_info, meta_key = record.get("info", bytes), sealed.keyring.meta_key
     info = Record.decode(
         open_record(Kind.SLOT, slot_id, sealed_info, meta_key, sealed.packer), slot_id
     )
+    outside = {name: value for name, value in record.plain().items() if name != "info"}
+    if blake3(encode_record(outside)).digest() != info.sized("digest", ID_SIZE):
+        raise ObjectDamaged(f"slots/{slot_id}: was altered; it opens nothing")
     return Slot(
         slot_id, record.get("method", str), info.get("label", str), info.get("created", float)
     )

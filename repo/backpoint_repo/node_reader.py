@@ -11,7 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import Index
 from backpoint_repo.index_segment import Location
@@ -50,15 +50,12 @@ class NodeReader:
         return plain
 
     def _load(self, node_id: bytes) -> bytes:
-        places = self._index.copies(node_id)
-        if not places:
-            self._index.refresh()
-            places = self._index.copies(node_id)
+        places = self._index.search(node_id)
         fault: RepositoryError = ObjectMissing(f"map node {node_id.hex()[:16]} is in no index")
         for place in places:
             try:
                 return self.load_from(node_id, place)
-            except (ObjectMissing, ObjectDamaged) as error:
+            except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 fault = error
         raise fault
 

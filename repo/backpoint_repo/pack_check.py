@@ -32,7 +32,7 @@ _AT_ONCE: Final = 2 * (os.cpu_count() or 1)
 @dataclass
 class PackFindings:
     """lost: packs that are missing or whose directory is wrong, with the reason.
-    bad_copies: (content id, pack) -> reason."""
+    bad_copies: (content id, pack) -> reason. read: packs whose blobs were all opened."""
 
     packs: int = 0
     chunks: int = 0
@@ -41,6 +41,7 @@ class PackFindings:
     unreadable: list[str] = field(default_factory=list)
     lost: dict[PackRef, str] = field(default_factory=dict)
     bad_copies: dict[tuple[bytes, PackRef], str] = field(default_factory=dict)
+    read: set[PackRef] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ def _note(findings: PackFindings, verdict: _Verdict) -> None:
     findings.packs += 1
     findings.chunks += verdict.chunks
     findings.read_bytes += verdict.read_bytes
+    if verdict.read_bytes:
+        findings.read.add(verdict.pack)
     if verdict.lost is not None:
         findings.lost[verdict.pack] = verdict.lost
     if verdict.unreadable is not None:

@@ -43,6 +43,8 @@ class TreeCheck:
         self._bad_copies = bad_copies
         self._bad_ids = {content_id for content_id, _ in bad_copies}
         self._good_nodes: set[bytes] = set()
+        self.hurting: set[bytes] = set()
+        """Ids of chunks and nodes that hurt a point looked at so far."""
 
     def hurt_ranges(self, point: Point) -> list[HurtRange]:
         """What of a point cannot be read right; empty if all is well. Raises StoreUnavailable."""
@@ -71,6 +73,9 @@ class TreeCheck:
             return
         before = len(hurt)
         span = LEAF_SIZE * FANOUT**level
+        if node_id in self._bad_ids and (problem := self._problem(node_id)) is not None:
+            hurt.append(_Hurt(index * span, span, node_id, problem))
+            return
         try:
             if level == 0:
                 leaf = disk_map.leaf(index)
@@ -122,6 +127,7 @@ class TreeCheck:
         return None if None in problems else problems[0]
 
     def _range(self, point: Point, disk: str, hurt: _Hurt) -> HurtRange:
+        self.hurting.add(hurt.content_id)
         return HurtRange(
             point.vm,
             point.point_id,

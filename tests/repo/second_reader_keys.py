@@ -92,7 +92,10 @@ def slot_info(root: Path, keys: Keys, name: str) -> dict[str, Any]:
     """The label and time of a slot (4.4)."""
     slot = decode_record((root / "slots" / name).read_bytes()[8:])
     meta = derive(keys.secret, b"backpoint v1 meta")
-    return decode_record(open_record(meta, 2, name, slot["info"]))
+    info = decode_record(open_record(meta, 2, name, slot.pop("info")))
+    if info["digest"] != blake3(msgpack.packb(slot)).digest():
+        raise Damaged(f"slots/{name}: altered")
+    return info
 
 
 def read_config(root: Path, key: bytes) -> dict[str, Any]:

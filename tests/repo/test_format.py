@@ -32,6 +32,7 @@ from repo.second_reader_keys import (
     by_credential,
     by_passphrase,
     by_recovery_key,
+    decode_record,
     slot_info,
 )
 from small_repository import CHEAP, PASSPHRASE, SMALL_CHUNKS, StandingClock, back_up, new_repository
@@ -134,7 +135,8 @@ def test_every_way_in(tmp_path: Path, root: Path, repository: Repository) -> Non
     )
 
     keys = by_recovery_key(root, recovery)
-    assert slot_info(root, keys, slot.slot_id) == {"label": "printed", "created": 12.5}
+    info = slot_info(root, keys, slot.slot_id)
+    assert (info["label"], info["created"]) == ("printed", 12.5)
     assert _bytes_of(SecondReader(root, keys), 0, 0) == disk.content(0, disk.size)
 
     agent = SecondReader(root, by_credential(tmp_path / "agent.json"))
@@ -254,7 +256,11 @@ def test_the_page_names_every_field_that_is_written(root: Path, repository: Repo
     mark_damaged(repository.sealed, rows, 1.0)
     reader = _opened(root)
     point = reader.points()[0]
+    keys = by_passphrase(root, PASSPHRASE.text)
+    slot = next((root / "slots").iterdir())
     for record, least in (
+        (decode_record(slot.read_bytes()[8:]), 7),
+        (slot_info(root, keys, slot.name), 3),
         (point, 15),
         (point["disks"][0], 5),
         (point["files"][0], 3),

@@ -8,7 +8,6 @@ from typing import Final
 
 import pyfuse3
 
-from backpoint_fusefs.listing import moment_of
 from backpoint_fusefs.node import Node, NodeKind
 from backpoint_fusefs.point_json import point_fields
 from backpoint_repo.point import Point
@@ -60,7 +59,18 @@ def attributes_of(node: Node, owner: Owner, changed: float) -> pyfuse3.EntryAttr
 def point_xattrs(point: Point) -> dict[bytes, bytes]:
     """Extended attributes of a point's folder."""
     fields = point_fields(point)
-    shown = ("id", "vm", "label", "time", "created", "size", "allocated", "consistency", "parent")
+    shown = (
+        "id",
+        "vm",
+        "label",
+        "point",
+        "time",
+        "created",
+        "size",
+        "allocated",
+        "consistency",
+        "parent",
+    )
     found = {name: fields[name] for name in shown if fields[name] is not None}
     return _xattrs(found | {"warnings": "\n".join(point.warnings)})
 
@@ -74,7 +84,6 @@ def disk_xattrs(point: Point, number: int) -> dict[bytes, bytes]:
             "allocated": disk.allocated,
             "disk": disk.key,
             "source": disk.source,
-            "time_s": moment_of(point.time),
         }
     )
 

@@ -1,0 +1,1 @@
+"""Subcommands of `backpoint` that this package adds."""

@@ -1,0 +1,89 @@
+"""`backpoint mount`: every restore point as files, until it is unmounted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from backpoint_repo.command_parser import describe
+
+HELP: Final = "show every restore point as files below a directory"
+_CACHE_SIZE_MIN: Final = 16 << 20
+
+_DESCRIPTION: Final = """
+Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, and
+what is known about it in point.json. Everything is read-only; new points appear by themselves.
+
+The mount goes on in the background until `backpoint umount DIR`. As root all users of this machine
+may read it. The agent credential cannot be used: disks are read with the owner's key.
+"""
+_EXAMPLES: Final = """
+backpoint mount /mnt/backups
+backpoint mount --cache-size 1G --foreground /mnt/backups
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See --help."""
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    parser.add_argument("directory", metavar="DIR", type=Path, help="an empty directory")
+    parser.add_argument(
+        "--foreground", action="store_true", help="stay, and log to stderr, until it is unmounted"
+    )
+    parser.add_argument(
+        "--cache-size",
+        metavar="SIZE",
+        default="256M",
+        help="memory for decoded disk content (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises UsageError, KeyFault, and what a store raises."""
+    from backpoint_fusefs.background import run_in_background
+    from backpoint_fusefs.mount_log import log_path, log_to_stderr, open_log
+    from backpoint_fusefs.mount_point import check_mount_point, real_place
+    from backpoint_fusefs.mounting import MountPlan, serve_mount
+    from backpoint_repo.allocator import keep_freed_memory
+    from backpoint_repo.opening import open_from, require_owner
+
+    place, cache_size = real_place(args.directory), _cache_size(args.cache_size)
+    check_mount_point(place)
+    repository = open_from(args)
+    require_owner(repository, "mounting")
+    keep_freed_memory()  # not before: what scrypt took would be kept too
+    plan = MountPlan(repository, place, cache_size)
+    if args.foreground:
+        log_to_stderr()
+        serve_mount(plan, lambda: _report(args, place))
+        return 0
+    log = log_path(place)
+
+    def serve(ready: object) -> None:
+        assert callable(ready)
+        log_to_stderr()
+        serve_mount(plan, ready)
+
+    run_in_background(serve, open_log(log), str(log))
+    _report(args, place)
+    return 0
+
+
+def _cache_size(text: str) -> int:
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.sizes import format_size, parse_size
+
+    size = parse_size(text)
+    if size < _CACHE_SIZE_MIN:
+        raise UsageError(f"--cache-size must be at least {format_size(_CACHE_SIZE_MIN)}")
+    return size
+
+
+def _report(args: argparse.Namespace, place: Path) -> None:
+    from backpoint_repo.terminal import print_record, say
+
+    if args.json:
+        print_record({"type": "mount", "path": str(place)})
+    else:
+        say(f"mounted at {place}; `backpoint umount {place}` ends it")

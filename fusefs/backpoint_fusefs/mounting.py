@@ -1,0 +1,110 @@
+"""A mount from its beginning to its end: parts wired, kernel told, signals heeded, all given back.
+
+Decides mount options and the order of starting and stopping. Whether it happens in the background
+is for the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyfuse3
+import trio
+
+from backpoint_fusefs.attributes import Owner
+from backpoint_fusefs.catalog_watch import CatalogWatch
+from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
+from backpoint_fusefs.kernel_readahead import raise_read_ahead
+from backpoint_fusefs.mount_lease import MountLease
+from backpoint_fusefs.mount_point import SUBTYPE, find_mount
+from backpoint_fusefs.open_file import PrefetchBudget
+from backpoint_fusefs.operations import MountOperations, MountParts
+from backpoint_fusefs.point_shelf import PointShelf
+from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.errors import UsageError
+from backpoint_repo.repository import Repository
+
+_PREFETCH_SHARE: Final = 4
+"""Prefetching may fill a quarter of the cache, so that it never drops what it just fetched."""
+_LOG = logging.getLogger("backpoint.mount")
+
+
+@dataclass(frozen=True)
+class MountPlan:
+    """mount_point: as the mount table writes it. cache_size: bytes of decoded chunks."""
+
+    repository: Repository
+    mount_point: Path
+    cache_size: int
+
+
+def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
+    """Mount, call `ready` once the mount answers, and return when it has ended.
+
+    It ends by `umount`, SIGTERM or SIGINT. Raises UsageError where the kernel refuses, and what a
+    store raises before the mount is made.
+    """
+    trio.run(_serve, plan, ready)
+
+
+async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
+    repository, cache = plan.repository, ChunkCache(plan.cache_size)
+    watch = CatalogWatch(repository.catalog)
+    await trio.to_thread.run_sync(watch.load)
+    workers = DecodeWorkers()
+    parts = MountParts(
+        watch,
+        PointShelf(repository, cache),
+        workers,
+        PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
+        MountLease(repository),
+        Owner(os.geteuid(), os.getegid()),
+    )
+    operations = MountOperations(parts)
+    _mount(operations, plan.mount_point)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_at_signal)
+            nursery.start_soon(watch.run, operations.on_change)
+            nursery.start_soon(parts.lease.run)
+            nursery.start_soon(_when_it_answers, plan.mount_point, ready)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+    finally:
+        # Lazily where files are open: a process told to end must not hang on its readers.
+        pyfuse3.close(unmount=True)
+        workers.close()
+    _LOG.info("%s is unmounted", plan.mount_point)
+
+
+def _mount(operations: MountOperations, place: Path) -> None:
+    # Never max_read=: pyfuse3 does not repeat it in its init, and libfuse then ends the session.
+    options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "default_permissions", "ro"}
+    options |= {"nosuid", "nodev"}
+    if os.geteuid() == 0:
+        options.add("allow_other")
+    try:
+        pyfuse3.init(operations, str(place), options)
+    except RuntimeError as error:
+        raise UsageError(f"cannot mount at {place}: {error}") from error
+
+
+async def _when_it_answers(place: Path, ready: Callable[[], None]) -> None:
+    # In a thread: the loop must be free to answer.
+    await trio.to_thread.run_sync(os.stat, place)
+    mounted = find_mount(place)
+    if mounted is not None and not raise_read_ahead(mounted.device):
+        _LOG.info("read-ahead stays at the kernel's default; only root may raise it")
+    ready()
+
+
+async def _end_at_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            pyfuse3.terminate()

@@ -49,19 +49,17 @@ def read_exclusions(sealed: SealedStore) -> Exclusions:
         except ObjectMissing:
             continue  # swept between listing and reading: its packs are gone or rescued
         epoch = max(epoch, record.natural("epoch"))
-        trashed.update(_packs(record.items("packs", bytes)))
+        trashed.update(_pack(row, name) for row in record.items("packs", bytes))
     damaged, unreadable = set[tuple[bytes, PackRef]](), []
     for name in sealed.names(Kind.DAMAGE):
         try:
-            record = sealed.get_record(Kind.DAMAGE, name)
+            copies = sealed.get_record(Kind.DAMAGE, name).items("copies", bytes)
+            damaged.update((copy[:ID_SIZE], _pack(copy[ID_SIZE:], name)) for copy in copies)
         except ObjectMissing:
             continue
         except (ObjectDamaged, UnknownFormat) as error:
             unreadable.append(str(error))
             continue
-        copies = record.items("copies", bytes)
-        ids = (copy[:ID_SIZE] for copy in copies)
-        damaged.update(zip(ids, _packs([copy[ID_SIZE:] for copy in copies]), strict=True))
     return Exclusions(epoch, frozenset(trashed), frozenset(damaged), tuple(unreadable))
 
 
@@ -72,6 +70,8 @@ def mark_damaged(sealed: SealedStore, copies: Iterable[tuple[bytes, PackRef]], n
     sealed.put(Kind.DAMAGE, secrets.token_hex(16), payload)
 
 
-def _packs(rows: list[bytes]) -> list[PackRef]:
-    sane = [row for row in rows if len(row) == 1 + PACK_NAME_SIZE and row[0] in (3, 4)]
-    return [PackRef(Kind(row[0]), row[1:]) for row in sane]
+def _pack(row: bytes, name: str) -> PackRef:
+    """Passing over what is not understood could mean to rely on it, so it is damage."""
+    if len(row) != 1 + PACK_NAME_SIZE or row[0] not in (Kind.DATA_PACK, Kind.NODE_PACK):
+        raise ObjectDamaged(f"{name}: names something that is no pack")
+    return PackRef(Kind(row[0]), row[1:])

@@ -19,6 +19,7 @@ from backpoint_repo.config import REPOSITORY_ID_SIZE, Config, read_config
 from backpoint_repo.credential import AgentCredential
 from backpoint_repo.disk_map import DiskMap
 from backpoint_repo.errors import (
+    ObjectDamaged,
     ObjectExists,
     ObjectMissing,
     RepositoryError,
@@ -141,6 +142,13 @@ def open_repository(
     else:
         keyring = credential.keyring(unverified.config)
     config = unverified.verified(keyring.config_key)
+    private = keyring.owner_private
+    if private is not None and owner_public_of(private) != config.owner_public:
+        # An agent can make a valid MAC; only the owner can tell whose public key this is.
+        raise ObjectDamaged(
+            f"{CONFIG_KEY}: names a public key that is not the owner's: whoever holds an agent "
+            "credential has swapped it, and backups made since are sealed to somebody else"
+        )
     sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
     return Repository(sealed, config, clock)
 

@@ -1,0 +1,45 @@
+"""What somebody with the agent credential may write, and what it must not lead to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.exclusions import read_exclusions
+from backpoint_repo.format import CONFIG_KEY, Kind
+from backpoint_repo.keyring import owner_public_of
+from backpoint_repo.record import encode_record
+from backpoint_repo.repository import Repository
+from small_repository import reopened
+
+
+def test_the_owner_notices_a_swapped_public_key(repository: Repository) -> None:
+    """Its MAC is valid, because agents can make one."""
+    sealed = repository.sealed
+    swapped = replace(repository.config, owner_public=owner_public_of(b"e" * 32))
+    sealed.store.delete(CONFIG_KEY)
+    sealed.store.put(CONFIG_KEY, [swapped.encode(sealed.keyring.config_key)])
+    with pytest.raises(ObjectDamaged, match="not the owner's"):
+        reopened(repository)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b"", b"short", bytes(17), bytes([Kind.POINT]) + bytes(16), bytes([Kind.DATA_PACK]) * 18],
+    ids=["empty", "short", "no kind", "a point", "too long"],
+)
+def test_a_damage_mark_on_no_pack_is_told(repository: Repository, row: bytes) -> None:
+    payload = encode_record({"marked": 1.0, "copies": [bytes(32) + row]})
+    repository.sealed.put(Kind.DAMAGE, "d" * 32, payload)
+    found = read_exclusions(repository.sealed)
+    assert not found.damaged
+    assert len(found.unreadable) == 1
+
+
+def test_trash_of_no_pack_stops_a_writer(repository: Repository) -> None:
+    payload = encode_record({"epoch": 1, "packs": [bytes(17)]})
+    repository.sealed.put(Kind.TRASH, f"{1:016x}", payload)
+    with pytest.raises(ObjectDamaged, match="no pack"):
+        repository.begin_backup("vm")

@@ -30,6 +30,7 @@ from backpoint_repo.errors import (
     ObjectMissing,
     RepositoryError,
     SessionRevoked,
+    UnknownFormat,
     UsageError,
 )
 from backpoint_repo.exclusions import read_exclusions
@@ -37,6 +38,7 @@ from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed, plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
+from backpoint_repo.lost_ranges import lost_ranges
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import (
     FILE_CHUNK,
@@ -262,12 +264,13 @@ class BackupSession:
         Made whole before anything is stored, because every node the graft needs is read here.
         """
         assert job.changed is not None
-        blocks = changed_blocks(job.changed, job.source.size)
         try:
+            changed = [*job.changed, *lost_ranges(base, self._parts.index)]
+            blocks = changed_blocks(changed, job.source.size)
             plans = list(plan_changed(job.source, base, blocks))
             if not plans and base.geometry.leaves:
                 base.leaf(0)
-        except (ObjectMissing, ObjectDamaged) as error:
+        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
             self._note_full_read(job, f"the earlier point's map has gaps: {error}")
             return None
         return plans
@@ -307,7 +310,7 @@ class BackupSession:
         for summary in sorted(own, key=_recency, reverse=True):
             try:
                 point = read_point(self._parts.sealed, summary.point_id)
-            except (ObjectMissing, ObjectDamaged):
+            except (ObjectMissing, ObjectDamaged, UnknownFormat):
                 continue
             if point is not None:
                 return point

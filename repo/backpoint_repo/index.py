@@ -120,6 +120,17 @@ class Index:
             key=lambda place: place.pack in bad.trashed or (content_id, place.pack) in bad.damaged,
         )
 
+    def lost_ids(self) -> set[bytes]:
+        """Ids whose every copy is marked damaged, in trash, or in a pack that is gone or short."""
+        ids = set(self._exclusions.damaged_ids)
+        for table in list(self._tables):
+            gone = np.array([pack in self._missing for pack in table.packs], np.bool_)
+            if gone.any():
+                ids.update(row.tobytes() for row in table.ids(gone[table.pack_numbers]))
+        suspects = list(ids)
+        known = self.known(ids_of(suspects)).tolist()
+        return {content_id for content_id, good in zip(suspects, known, strict=True) if not good}
+
     def search(self, content_id: bytes) -> list[Location]:
         """`copies`, and for an id that is not known also what others wrote and no segment lists."""
         places = self.copies(content_id)

@@ -94,7 +94,7 @@ class IndexTable:
         pack = self.packs[self.pack_numbers[row]]
         return Location(pack, int(self.offsets[row]), int(self.lengths[row]))
 
-    def ids(self, rows: NDArray[np.int64] | slice = _ALL) -> Ids:
+    def ids(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice = _ALL) -> Ids:
         """(m, 32) ids of some rows, or all of them, sorted."""
         first = self.prefixes[rows].astype(">u8").view(np.uint8).reshape(-1, _PREFIX)
         return np.concatenate((first, self.rests[rows]), axis=1)

@@ -302,3 +302,32 @@ def test_config(root: Path, whole: RichRepository, stranger: RichRepository, how
     shutil.copyfile(whole.root / CONFIG_KEY, root / CONFIG_KEY)
     report = check_repository(open_as_owner(root), read_share=1.0)
     assert report.clean == (how != "swap other"), "then a slot lies broken as well"
+
+
+@pytest.mark.parametrize("how", ["flip version", "flip middle"])
+def test_the_newest_point_broken(
+    root: Path, whole: RichRepository, stranger: RichRepository, how: str
+) -> None:
+    """The next backup stands on the one before."""
+    path = root / "points" / whole.points[1].point.point_id.hex()
+    path.write_bytes(_altered(path.read_bytes(), how))
+    assert_heals(root, whole)
+    newest = max(open_as_owner(root).catalog.refresh(), key=lambda point: point.generation)
+    assert newest.generation == 1, "alpha's first point is the parent"
+
+
+@pytest.mark.parametrize("how", ["flip 8", "half", "missing"])
+@pytest.mark.parametrize("kind", IN_PACKS, ids=lambda kind: kind.name)
+def test_a_changed_list_does_not_hand_damage_on(
+    root: Path, whole: RichRepository, stranger: RichRepository, kind: Kind, how: str
+) -> None:
+    """What the parent lost is read again, although it did not change."""
+    breakage(root, whole, stranger, kind, how)
+    assert not check_repository(open_as_owner(root), read_share=1.0).clean
+    disk = SyntheticDisk(len(whole.points[1].content), name="alpha 2")
+    disk.write(0, whole.points[1].content)
+    disk.write(600 << 10, b"changed")
+    point = back_up(open_as_owner(root), "alpha", disk, changed=[(600 << 10, 7)])
+    assert read_disk(open_as_owner(root), point.disks[0]) == disk.content(0, disk.size)
+    report = check_repository(open_as_owner(root), read_share=1.0)
+    assert point.point_id not in {item.point_id for item in report.hurt}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
@@ -23,6 +24,10 @@ COMPACT_AFTER: Final = 64
 one by one costs about 10 ms."""
 MERGE_AFTER: Final = 16
 """Catalogue objects after which a writer merges them all."""
+
+
+_COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int)
+"""Types of a catalogue row, which is a PointSummary."""
 
 
 class PointSummary(NamedTuple):
@@ -39,6 +44,9 @@ class PointSummary(NamedTuple):
     allocated: int
     stored: int
     warnings: int
+
+
+_ORDER: Final = attrgetter("vm", "time", "created", "point_id")
 
 
 class Catalog:
@@ -64,7 +72,7 @@ class Catalog:
             for name in present - self._known.keys():
                 self._read(name)
             points = [point for name in present if (point := self._known.get(name)) is not None]
-        return sorted(points, key=lambda p: (p.vm, p.time, p.created, p.point_id))
+        return sorted(points, key=_ORDER)
 
     def gone(self) -> list[str]:
         """Names that a catalogue object lists and that are no longer there: removed, or lost."""
@@ -149,14 +157,12 @@ def summarize(point: Point) -> PointSummary:
 
 
 def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
-    types = (bytes, str, float, float, int, str, int, int, int, int, int)
     if len(row) == 1 and isinstance(row[0], bytes):
         return row[0].hex(), None
     # A later minor version may append columns; what this one knows comes first.
-    known = row[: len(types)]
-    if len(known) != len(types) or any(
-        type(value) is not kind for value, kind in zip(known, types, strict=True)
-    ):
+    known = row[: len(_COLUMNS)]
+    if tuple(map(type, known)) != _COLUMNS:
         raise ObjectDamaged("a catalogue row has the wrong shape")
-    summary = PointSummary(*known)._replace(vm=sys.intern(row[1]))
+    known[1] = sys.intern(known[1])
+    summary = PointSummary(*known)
     return summary.point_id.hex(), summary

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,8 +64,9 @@ class ScryptCost:
     def derive(self, passphrase: str, salt: bytes) -> bytes:
         """A 32-byte key."""
         return hashlib.scrypt(
-            # A passphrase file may hold any bytes; they arrive as surrogates.
-            passphrase.encode("utf-8", "surrogateescape"),
+            # A passphrase file may hold any bytes; they arrive as surrogates. One system types é as
+            # one code point, another as two: both must open the slot.
+            unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogateescape"),
             salt=salt,
             n=self.n,
             r=_SCRYPT_R,
@@ -111,7 +113,7 @@ def add_slot(
         "wrapped": wrapped + cipher.digest(),
     }
     # Without it nobody but the slot's user could tell that the slot opens nothing any more.
-    digest = blake3(encode_record(fields)).digest()
+    digest = _slot_digest(Record(fields, slot_id))
     info = encode_record({"label": label, "created": now, "digest": digest})
     fields["info"] = seal_record(Kind.SLOT, slot_id, info, keyring.meta_key, sealed.packer)
     place = object_key(Kind.SLOT, slot_id)
@@ -150,6 +152,17 @@ def revoke_slot(sealed: SealedStore, prefix: str, *, force: bool) -> Slot:
         )
     sealed.delete(Kind.SLOT, matching[0].slot_id)
     return matching[0]
+
+
+def drop_strange_slots(sealed: SealedStore) -> None:
+    """Delete what an init that died, or lost a race, has left: slots of no repository here."""
+    for slot_id in _slot_ids(sealed.store):
+        try:
+            owner = _read_slot(sealed.store, slot_id).get("repository", bytes)
+        except (ObjectMissing, ObjectDamaged, UnknownFormat):
+            continue  # not ours to judge
+        if owner != sealed.repository_id:
+            sealed.delete(Kind.SLOT, slot_id)
 
 
 def open_with(store: Store, config: Config, secret_text: str) -> Keyring:
@@ -251,12 +264,22 @@ def _read_info(sealed: SealedStore, slot_id: str) -> Slot:
     info = Record.decode(
         open_record(Kind.SLOT, slot_id, sealed_info, meta_key, sealed.packer), slot_id
     )
-    outside = {name: value for name, value in record.plain().items() if name != "info"}
-    if blake3(encode_record(outside)).digest() != info.sized("digest", ID_SIZE):
+    if _slot_digest(record) != info.sized("digest", ID_SIZE):
         raise ObjectDamaged(f"slots/{slot_id}: was altered; it opens nothing")
     return Slot(
         slot_id, record.get("method", str), info.get("label", str), info.get("created", float)
     )
+
+
+def _slot_digest(record: Record) -> bytes:
+    """BLAKE3 of what opens the slot, so that an altered one is found without its passphrase."""
+    hasher = blake3(record.get("repository", bytes))
+    for name in ("n", "p"):
+        hasher.update(record.natural(name).to_bytes(8, "little"))
+    hasher.update(record.sized("salt", _SALT_SIZE))
+    hasher.update(record.get("wrapped", bytes))
+    hasher.update(record.get("method", str).encode())
+    return hasher.digest()
 
 
 def _sane_cost(record: Record, slot_id: str) -> ScryptCost:

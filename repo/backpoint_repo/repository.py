@@ -29,7 +29,7 @@ from backpoint_repo.errors import (
 from backpoint_repo.format import BLOCK_SIZE, CONFIG_KEY, Kind
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.index import Index
-from backpoint_repo.key_slots import ScryptCost, add_slot, open_with
+from backpoint_repo.key_slots import ScryptCost, add_slot, drop_strange_slots, open_with
 from backpoint_repo.keyring import SECRET_SIZE, Keyring, owner_public_of
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import ConfigFile, Disk, Point
@@ -129,6 +129,8 @@ def create_repository(
         if isinstance(error, ObjectExists):
             raise UsageError(f"there is a repository at {store.address} already") from None
         raise
+    with contextlib.suppress(StoreUnavailable):
+        drop_strange_slots(sealed)
     return Repository(sealed, config, clock)
 
 
@@ -142,6 +144,8 @@ def open_repository(
     else:
         keyring = credential.keyring(unverified.config)
     config = unverified.verified(keyring.config_key)
+    if isinstance(credential, AgentCredential):
+        credential.check_owner(config)
     private = keyring.owner_private
     if private is not None and owner_public_of(private) != config.owner_public:
         # An agent can make a valid MAC; only the owner can tell whose public key this is.

@@ -159,13 +159,19 @@ def merge_tables(tables: list[IndexTable]) -> IndexTable:
 
 
 def _without_repeats(table: IndexTable) -> IndexTable:
-    """Two segments may list the same pack (an adopted orphan); its entries need be there once."""
+    """Two segments may list the same pack (an adopted orphan); its entries need be there once.
+
+    Rows are repeats only when all of them is equal: a forged row must not push out a true one.
+    """
     same = np.zeros(len(table), np.bool_)
     same[1:] = (
         (table.prefixes[1:] == table.prefixes[:-1])
         & (table.pack_numbers[1:] == table.pack_numbers[:-1])
         & (table.offsets[1:] == table.offsets[:-1])
+        & (table.lengths[1:] == table.lengths[:-1])
     )
+    at = np.flatnonzero(same)
+    same[at] = (table.rests[at] == table.rests[at - 1]).all(axis=1)
     if not same.any():
         return table
     keep = ~same

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.format import (
+    DIGEST_SIZE,
     HEADER,
     ID_SIZE,
     PACK_TRAILER,
@@ -33,6 +35,7 @@ from backpoint_repo.store.contract import Piece, Store
 PACK_SIZE: Final = 32 << 20
 """Bytes after which a pack is closed: large enough for sequential reads and few objects."""
 _DIRECTORY: Final = struct.Struct("<16sII")  # session id, data keys, blobs
+_ENTRY_SIZE: Final = ID_SIZE + 4 + 4 + DIGEST_SIZE
 _TAIL_GUESS: Final = 128 << 10
 """Bytes read from a pack's end at first: the directory of 512 chunks and a few keys fit."""
 
@@ -42,8 +45,8 @@ class PackDirectory:
     """What a pack holds.
 
     data_keys: key id (16 bytes) -> data key sealed to the owner; empty in node packs.
-    ids: (n, 32); lengths, plain_lengths: (n,) uint32, bytes sealed and plain. Blobs lie back to
-    back after the 8-byte header, in this order.
+    ids: (n, 32); lengths, plain_lengths: (n,) uint32, bytes sealed and plain; digests: (n, 16)
+    uint8, of the sealed blobs. Blobs lie back to back after the 8-byte header, in this order.
     """
 
     session: bytes
@@ -51,18 +54,19 @@ class PackDirectory:
     ids: Ids
     lengths: NDArray[np.uint32]
     plain_lengths: NDArray[np.uint32]
+    digests: NDArray[np.uint8]
 
     @property
     def offsets(self) -> NDArray[np.int64]:
         """(n,) byte offset of each blob in the pack."""
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        return np.concatenate(([0], ends[:-1])) + HEADER.size
+        ends: NDArray[np.int64] = np.cumsum(self.lengths, dtype=np.int64)
+        return ends - self.lengths + HEADER.size
 
     def encode(self) -> bytes:
         """The plain directory."""
         keys = b"".join(key_id + sealed for key_id, sealed in self.data_keys.items())
         head = _DIRECTORY.pack(self.session, len(self.data_keys), len(self.ids))
-        arrays = (self.lengths.astype("<u4"), self.plain_lengths.astype("<u4"))
+        arrays = (self.lengths.astype("<u4"), self.plain_lengths.astype("<u4"), self.digests)
         return head + keys + self.ids.tobytes() + b"".join(a.tobytes() for a in arrays)
 
     @classmethod
@@ -73,15 +77,29 @@ class PackDirectory:
         session, keys, blobs = _DIRECTORY.unpack_from(data)
         key_size = KEY_ID_SIZE + SEALED_DATA_KEY_SIZE
         ids_at = _DIRECTORY.size + keys * key_size
-        if len(data) != ids_at + blobs * (ID_SIZE + 8):
+        if len(data) != ids_at + blobs * _ENTRY_SIZE:
             raise ObjectDamaged(f"{key}: its directory has the wrong size")
         starts = range(_DIRECTORY.size, ids_at, key_size)
         data_keys = {
             data[s : s + KEY_ID_SIZE]: data[s + KEY_ID_SIZE : s + key_size] for s in starts
         }
         ids = np.frombuffer(data, np.uint8, blobs * ID_SIZE, ids_at).reshape(-1, ID_SIZE)
-        lengths = np.frombuffer(data, "<u4", 2 * blobs, ids_at + blobs * ID_SIZE).astype(np.uint32)
-        return cls(session, data_keys, ids, lengths[:blobs], lengths[blobs:])
+        lengths_at = ids_at + blobs * ID_SIZE
+        lengths = np.frombuffer(data, "<u4", 2 * blobs, lengths_at).astype(np.uint32)
+        digests = np.frombuffer(data, np.uint8, blobs * DIGEST_SIZE, lengths_at + 8 * blobs)
+        return cls(
+            session,
+            data_keys,
+            ids,
+            lengths[:blobs],
+            lengths[blobs:],
+            digests.reshape(-1, DIGEST_SIZE),
+        )
+
+
+def blob_digest(blob: bytes | bytearray | memoryview) -> bytes:
+    """16 bytes of BLAKE3 over a sealed blob. No secret: the directory that lists it is sealed."""
+    return blake3(blob).digest(DIGEST_SIZE)
 
 
 class PackBuilder:
@@ -117,12 +135,14 @@ class PackBuilder:
 
     def finish(self, data_keys: dict[bytes, bytes], meta_key: bytes, packer: Packer) -> list[Piece]:
         """All pieces of the finished object, directory and trailer included."""
+        blobs = self._pieces[1:]
         directory = PackDirectory(
             self._session,
             data_keys,
             np.frombuffer(b"".join(self._ids), np.uint8).reshape(-1, ID_SIZE),
             np.array(self._lengths, np.uint32),
             np.array(self._plain_lengths, np.uint32),
+            np.frombuffer(b"".join(map(blob_digest, blobs)), np.uint8).reshape(-1, DIGEST_SIZE),
         )
         sealed = seal_record(self.kind, self.key, directory.encode(), meta_key, packer)
         return [*self._pieces, sealed, PACK_TRAILER.pack(len(sealed), PACK_TRAILER_MAGIC)]

@@ -1,0 +1,67 @@
+"""Trash and damage marks as a collector and a check write them, and as a hostile agent might."""
+
+from __future__ import annotations
+
+import pytest
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.exclusions import mark_damaged, read_exclusions
+from backpoint_repo.format import Kind, object_key
+from backpoint_repo.index_segment import PackRef
+from backpoint_repo.record import encode_record
+from backpoint_repo.repository import Repository
+from small_repository import NOON, back_up
+from synthetic_disk import random_disk
+
+PACK = PackRef(Kind.DATA_PACK, b"p" * 16)
+NODES = PackRef(Kind.NODE_PACK, b"n" * 16)
+ROW = b"\x03" + b"p" * 16
+
+
+def put_trash(repository: Repository, name: str, **fields: object) -> None:
+    repository.sealed.put(Kind.TRASH, name, encode_record(fields))
+
+
+def test_nothing_there(repository: Repository) -> None:
+    found = read_exclusions(repository.sealed)
+    assert (found.epoch, found.trashed, found.damaged) == (0, frozenset(), frozenset())
+
+
+def test_all_trash_counts_and_the_highest_epoch(repository: Repository) -> None:
+    put_trash(repository, "2", epoch=2, packs=[ROW])
+    put_trash(repository, "10", epoch=10, packs=[b"\x04" + b"n" * 16])
+    put_trash(repository, "3", epoch=3, packs=[])
+    found = read_exclusions(repository.sealed)
+    assert found.epoch == 10
+    assert found.trashed == {PACK, NODES}
+
+
+def test_marks_add_up(repository: Repository) -> None:
+    mark_damaged(repository.sealed, [(b"a" * 32, PACK), (b"b" * 32, NODES)], NOON)
+    mark_damaged(repository.sealed, [(b"a" * 32, NODES)], NOON)
+    mark_damaged(repository.sealed, [], NOON)
+    found = read_exclusions(repository.sealed)
+    assert found.damaged == {(b"a" * 32, PACK), (b"b" * 32, NODES), (b"a" * 32, NODES)}
+    assert found.damaged_ids == {b"a" * 32, b"b" * 32}
+
+
+@pytest.mark.parametrize("row", [b"", b"short", b"a" * 32 + b"\x09" + b"p" * 16, b"x" * 60])
+def test_rows_that_name_no_pack_are_passed_over(repository: Repository, row: bytes) -> None:
+    good = b"a" * 32 + ROW
+    for name, copies in {"first": [row, good], "last": [good, row]}.items():
+        repository.sealed.put(Kind.DAMAGE, name, encode_record({"copies": copies}))
+    assert read_exclusions(repository.sealed).damaged == {(b"a" * 32, PACK)}
+    back_up(repository, "vm", random_disk(9999, 1))
+
+
+def test_trash_that_cannot_be_read_stops_a_backup(repository: Repository) -> None:
+    """Going on could mean to refer to what is about to be deleted."""
+    repository.sealed.store.put(object_key(Kind.TRASH, "1"), [b"garbage"])
+    with pytest.raises(ObjectDamaged, match="trash/1"):
+        repository.begin_backup("vm")
+
+
+def test_a_mark_that_cannot_be_read_is_told(repository: Repository) -> None:
+    repository.sealed.store.put(object_key(Kind.DAMAGE, "1"), [b"garbage"])
+    point = back_up(repository, "vm", random_disk(9999, 1))
+    assert "damage/1" in point.warnings[0]

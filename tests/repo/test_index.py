@@ -1,0 +1,164 @@
+"""The whole index: many segments, what a writer may rely on, and what a crash left out."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+from backpoint_repo.exclusions import Exclusions
+from backpoint_repo.format import HOLE, Kind, object_key
+from backpoint_repo.index import Index, ids_of
+from backpoint_repo.index_segment import Location, PackRef
+from backpoint_repo.repository import Repository
+from small_repository import assert_clean, back_up, keys_of, read_disk, reopened
+from synthetic_disk import random_disk
+
+MIB = 1 << 20
+PACKS = [PackRef(Kind.DATA_PACK, bytes([n]) * 16) for n in range(8)]
+
+
+def content_id(number: int) -> bytes:
+    """Pairs share their first eight bytes."""
+    return (number // 2).to_bytes(8, "big") + bytes([1 + number % 2]) * 24
+
+
+def test_many_segments_against_a_model(repository: Repository) -> None:
+    rng = random.Random(1)
+    writer, reader = Index(repository.sealed), Index(repository.sealed)
+    model: dict[bytes, set[Location]] = {}
+    for round_ in range(60):
+        entries = []
+        for _ in range(rng.choice([1, 10, 300])):
+            pack = rng.choice(PACKS)
+            place = Location(pack, rng.randrange(1 << 25), rng.randrange(1 << 20))
+            entries.append((content_id(rng.randrange(4000)), place))
+        writer.add(entries)
+        for one, place in entries:
+            model.setdefault(one, set()).add(place)
+        if round_ % 7 == 0:
+            reader.refresh()
+    reader.refresh()
+    ids = [content_id(number) for number in range(4100)]
+    for index in (writer, reader):
+        assert index.known(ids_of(ids)).tolist() == [one in model for one in ids]
+        for one, found in zip(ids, index.locate(ids_of(ids)), strict=True):
+            assert (found in model[one]) if one in model else found is None
+        for one in ids[:500]:
+            assert set(index.copies(one)) == model.get(one, set())
+        assert len(index.tables()) < 12, "small tables are merged"
+    assert reader.locate(ids_of([HOLE])) == [None]
+    assert not reader.known(ids_of([HOLE]))[0]
+
+
+def test_trash_and_damage_marks_hide_copies_from_writers_only(repository: Repository) -> None:
+    index = Index(repository.sealed)
+    both, only, marked = content_id(0), content_id(1), content_id(2)
+    first, second = Location(PACKS[0], 8, 10), Location(PACKS[1], 8, 10)
+    index.add([(both, first), (both, second), (only, first), (marked, second)])
+    ids = ids_of([both, only, marked])
+
+    def known(exclusions: Exclusions) -> list[bool]:
+        index.exclude(exclusions)
+        answer: list[bool] = index.known(ids).tolist()
+        return answer
+
+    trashed, damaged = frozenset({PACKS[0]}), frozenset({(marked, PACKS[1])})
+    assert known(Exclusions()) == [True, True, True]
+    assert known(Exclusions(1, trashed)) == [True, False, True]
+    assert known(Exclusions(1, trashed, damaged)) == [True, False, False]
+    assert index.copies(both) == [second, first], "trash is asked last"
+    assert index.locate(ids)[1] == first
+    assert known(Exclusions(1, frozenset(PACKS))) == [False, False, False]
+    both_bad = frozenset({(both, PACKS[0]), (both, PACKS[1])})
+    assert known(Exclusions(0, frozenset(), both_bad)) == [False, True, True]
+    assert known(Exclusions(1, trashed, frozenset({(both, PACKS[1])})))[0] is False
+
+
+def test_exclusions_outlive_merging(repository: Repository) -> None:
+    index = Index(repository.sealed)
+    index.exclude(Exclusions(1, frozenset({PACKS[0]})))
+    for number in range(300):
+        index.add([(content_id(number), Location(PACKS[number % 2], 8, 10))])
+    ids = ids_of([content_id(number) for number in range(300)])
+    assert index.known(ids).tolist() == [number % 2 == 1 for number in range(300)]
+
+
+def test_an_empty_index(repository: Repository) -> None:
+    index = Index(repository.sealed)
+    index.refresh()
+    index.add([])
+    assert keys_of(repository.sealed.store, Kind.INDEX) == []
+    assert index.known(ids_of([content_id(1)])).tolist() == [False]
+    assert index.known(ids_of([])).tolist() == []
+    assert index.locate(ids_of([])) == []
+
+
+def test_orphan_packs_are_adopted(repository: Repository) -> None:
+    disk = random_disk(MIB, 1)
+    back_up(repository, "vm", disk)
+    store = repository.sealed.store
+    expected = {row.tobytes() for table in repository.index.tables() for row in table.ids()}
+    for key in keys_of(store, Kind.INDEX):
+        store.delete(key)
+    index = Index(repository.sealed)
+    assert index.adopt_unlisted_packs() == 2
+    assert index.adopt_unlisted_packs() == 0
+    for seen in (index, reopened(repository).index):
+        seen.refresh()
+        assert {row.tobytes() for table in seen.tables() for row in table.ids()} == expected
+    assert_clean(repository)
+
+
+def test_a_repository_without_index_is_read_and_continued(repository: Repository) -> None:
+    disk = random_disk(MIB, 1)
+    point = back_up(repository, "vm", disk)
+    store = repository.sealed.store
+    for key in keys_of(store, Kind.INDEX):
+        store.delete(key)
+    assert read_disk(reopened(repository), point.disks[0]) == disk.content(0, MIB)
+    assert back_up(reopened(repository), "vm", disk).traffic.new == 0
+
+
+def test_a_damaged_segment_is_named_and_made_again(repository: Repository) -> None:
+    disk = random_disk(MIB, 1)
+    point = back_up(repository, "vm", disk)
+    store = repository.sealed.store
+    (key,) = keys_of(store, Kind.INDEX)
+    data = bytearray(store.get(key))
+    for place in (0, 7, len(data) // 2):
+        data[place] ^= 1
+        store.delete(key)
+        store.put(key, [data])
+        fresh = reopened(repository)
+        assert read_disk(fresh, point.disks[0]) == disk.content(0, MIB)
+        assert key in fresh.index.broken_segments[0]
+        data[place] ^= 1
+    again = back_up(reopened(repository), "vm", disk)
+    assert again.traffic.new == 0
+
+
+def test_a_damaged_orphan_is_left_alone(repository: Repository) -> None:
+    repository.sealed.store.put(object_key(Kind.DATA_PACK, "ab" * 16), [b"half a pack"])
+    repository.sealed.store.put("packs/zz/not-a-pack", [b"x"])
+    disk = random_disk(MIB, 1)
+    point = back_up(repository, "vm", disk)
+    assert read_disk(reopened(repository), point.disks[0]) == disk.content(0, MIB)
+
+
+def test_readers_and_a_writer_at_once(repository: Repository) -> None:
+    index = Index(repository.sealed)
+    ids = ids_of([content_id(number) for number in range(400)])
+
+    def read(_: int) -> bool:
+        before = index.known(ids)
+        after = index.known(ids)
+        places = index.locate(ids)
+        gone = before & ~after
+        return not gone.any() and all(places[at] is not None for at in before.nonzero()[0])
+
+    with ThreadPoolExecutor(4) as threads:
+        reading = [threads.submit(read, number) for number in range(60)]
+        for number in range(400):
+            index.add([(content_id(number), Location(PACKS[0], number, 10))])
+        assert all(future.result() for future in reading)
+    assert bool(index.known(ids).all())

@@ -50,7 +50,7 @@ def reopened(repository: Repository) -> Repository:
 
 def as_agent(repository: Repository) -> Repository:
     """The same repository through the agent credential."""
-    credential = AgentCredential(repository.config.repository_id, repository.sealed.keyring.secret)
+    credential = AgentCredential.of(repository.config, repository.sealed.keyring.secret)
     return open_repository(repository.sealed.store, credential, repository.clock)
 
 

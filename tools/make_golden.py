@@ -76,9 +76,8 @@ class Maker:
         """Everything, in the order that leaves nothing to chance but random names and keys."""
         recovery = format_recovery_key(self._rng.randbytes(32))
         add_slot(self._repository.sealed, recovery, "in the safe: Größe", CHEAP, self._now)
-        credential = AgentCredential(
-            self._repository.config.repository_id, self._repository.sealed.keyring.secret
-        )
+        keyring = self._repository.sealed.keyring
+        credential = AgentCredential.of(self._repository.config, keyring.secret)
         write_credential(credential, self._home / "agent.json")
         self._web_server()
         self._files_only()

@@ -34,6 +34,7 @@ from backpoint_repo.errors import (
     UsageError,
 )
 from backpoint_repo.exclusions import read_exclusions
+from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed, plan_full
@@ -87,6 +88,7 @@ class BackupSession:
         """
         if not vm or not _is_text(vm):
             raise UsageError(f"a VM needs a name, in UTF-8: {vm!r}")
+        refuse_unknown_features(parts.sealed.store)
         self._parts = parts
         self._vm = vm
         self.point_id = secrets.token_bytes(POINT_ID_SIZE)

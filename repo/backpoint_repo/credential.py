@@ -6,6 +6,8 @@ Whoever holds it can back up, deduplicate, list, prune and check structure, and 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 from dataclasses import dataclass, field
@@ -19,14 +21,22 @@ from backpoint_repo.keyring import SECRET_SIZE, Keyring
 _TYPE: Final = "backpoint agent credential"
 _VERSION: Final = 1
 _SIZE_MAX: Final = 64 << 10
+_OWNER_DIGEST_SIZE: Final = 32
 
 
 @dataclass(frozen=True)
 class AgentCredential:
-    """repository_id: 16 bytes; secret: 32 bytes."""
+    """repository_id: 16 bytes; secret: 32 bytes; owner_digest: SHA-256 of the owner's public key,
+    so that nobody can make an agent seal data keys to somebody else."""
 
     repository_id: bytes
     secret: bytes = field(repr=False)
+    owner_digest: bytes
+
+    @classmethod
+    def of(cls, config: Config, secret: bytes) -> AgentCredential:
+        """The credential of a repository whose configuration its owner has verified."""
+        return cls(config.repository_id, secret, _owner_digest(config))
 
     def keyring(self, config: Config) -> Keyring:
         """The agent's keys. Raises KeyFault where the credential is another repository's."""
@@ -37,6 +47,14 @@ class AgentCredential:
             )
         return Keyring(self.secret, config.owner_public)
 
+    def check_owner(self, config: Config) -> None:
+        """Raise KeyFault where data keys would be sealed to somebody else than the owner."""
+        if not hmac.compare_digest(_owner_digest(config), self.owner_digest):
+            raise KeyFault(
+                "the repository names another owner's public key than this credential does: "
+                "somebody has swapped it. Nothing is written; tell the owner."
+            )
+
 
 def write_credential(credential: AgentCredential, path: Path) -> None:
     """Write mode 0600, never over an existing file. Raises UsageError."""
@@ -45,6 +63,7 @@ def write_credential(credential: AgentCredential, path: Path) -> None:
         "version": _VERSION,
         "repository": credential.repository_id.hex(),
         "secret": base64.b64encode(credential.secret).decode(),
+        "owner_sha256": credential.owner_digest.hex(),
     }
     write_secret_file(path, json.dumps(fields, indent=1) + "\n")
 
@@ -58,13 +77,19 @@ def read_credential(path: Path) -> AgentCredential:
             raise KeyFault(f"{path}: not an agent credential that this version knows")
         repository_id = bytes.fromhex(fields["repository"])
         secret = base64.b64decode(fields["secret"], validate=True)
+        owner_digest = bytes.fromhex(fields["owner_sha256"])
     except OSError as error:
         raise KeyFault(f"cannot read the credential {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeyFault(f"{path}: not an agent credential") from error
-    if len(repository_id) != REPOSITORY_ID_SIZE or len(secret) != SECRET_SIZE:
+    sizes = (len(repository_id), len(secret), len(owner_digest))
+    if sizes != (REPOSITORY_ID_SIZE, SECRET_SIZE, _OWNER_DIGEST_SIZE):
         raise KeyFault(f"{path}: not an agent credential")
-    return AgentCredential(repository_id, secret)
+    return AgentCredential(repository_id, secret, owner_digest)
+
+
+def _owner_digest(config: Config) -> bytes:
+    return hashlib.sha256(config.owner_public).digest()
 
 
 def write_secret_file(path: Path, text: str) -> None:

@@ -68,6 +68,8 @@ BLOB_OVERHEAD: Final = BLOB_HEADER.size + TAG_SIZE
 CODEC_RAW: Final = 0
 CODEC_ZSTD: Final = 1
 
+DIGEST_SIZE: Final = 16
+"""Bytes of BLAKE3 over each sealed blob, kept in pack directories: finds rot without a data key."""
 PACK_TRAILER: Final = struct.Struct("<I4x8s")  # sealed directory's length, trailer magic
 PACK_TRAILER_MAGIC: Final = b"BCKPDIR1"
 

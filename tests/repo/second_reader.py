@@ -133,12 +133,17 @@ class SecondReader:
         _, keys, blobs = struct.unpack_from("<16sII", plain)
         at = 24 + 1184 * keys
         ids = [plain[at + 32 * n : at + 32 * n + 32] for n in range(blobs)]
-        numbers = struct.unpack(f"<{2 * blobs}I", plain[at + 32 * blobs :])
+        numbers_at, digests_at = at + 32 * blobs, at + 40 * blobs
+        numbers = struct.unpack(f"<{2 * blobs}I", plain[numbers_at:digests_at])
+        digests = plain[digests_at:]
         lengths, plain_lengths = numbers[:blobs], numbers[blobs:]
         if 8 + sum(lengths) + length + 16 != len(data):
             raise Damaged(f"{path}: size contradicts directory")
         rows, offset = [], 8
         for number, content_id in enumerate(ids):
+            blob = data[offset : offset + lengths[number]]
+            if digests[16 * number : 16 * number + 16] != blake3(blob).digest(16):
+                raise Damaged(f"{path}: a blob has rotted")
             rows.append((content_id, offset, lengths[number], plain_lengths[number]))
             offset += lengths[number]
         entries = [plain[n : n + 1184] for n in range(24, at, 1184)]

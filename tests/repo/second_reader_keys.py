@@ -93,7 +93,9 @@ def slot_info(root: Path, keys: Keys, name: str) -> dict[str, Any]:
     slot = decode_record((root / "slots" / name).read_bytes()[8:])
     meta = derive(keys.secret, b"backpoint v1 meta")
     info = decode_record(open_record(meta, 2, name, slot.pop("info")))
-    if info["digest"] != blake3(msgpack.packb(slot)).digest():
+    cost = slot["n"].to_bytes(8, "little") + slot["p"].to_bytes(8, "little")
+    told = slot["repository"] + cost + slot["salt"] + slot["wrapped"] + slot["method"].encode()
+    if info["digest"] != blake3(told).digest():
         raise Damaged(f"slots/{name}: altered")
     return info
 

@@ -71,12 +71,15 @@ def test_of_two_made_at_once_the_loser_leaves_no_slot() -> None:
 
 def test_wrong_keys(repository: Repository) -> None:
     store, config = repository.sealed.store, repository.config
+    agent = AgentCredential.of(config, repository.sealed.keyring.secret)
     with pytest.raises(WrongPassphrase):
         open_repository(store, Passphrase("wrong"))
     with pytest.raises(ObjectDamaged, match="authentication"):
-        open_repository(store, AgentCredential(config.repository_id, bytes(32)))
+        open_repository(store, AgentCredential.of(config, bytes(32)))
     with pytest.raises(KeyFault):
-        open_repository(store, AgentCredential(bytes(16), repository.sealed.keyring.secret))
+        open_repository(store, replace(agent, repository_id=bytes(16)))
+    with pytest.raises(KeyFault, match="swapped"):
+        open_repository(store, replace(agent, owner_digest=bytes(32)))
 
 
 def with_record(data: bytes, **changes: object) -> bytes:

@@ -21,7 +21,7 @@ from backpoint_repo.repository import Repository, open_repository
 from backpoint_repo.store.memory import MemoryStore
 from small_repository import new_repository
 
-CREDENTIAL = AgentCredential(bytes(range(16)), bytes(range(32)))
+CREDENTIAL = AgentCredential(bytes(range(16)), bytes(range(32)), bytes(range(32, 64)))
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_unreadable_places(tmp_path: Path) -> None:
 
 def test_of_another_repository(repository: Repository) -> None:
     other = new_repository(MemoryStore())
-    credential = AgentCredential(other.config.repository_id, other.sealed.keyring.secret)
+    credential = AgentCredential.of(other.config, other.sealed.keyring.secret)
     with pytest.raises(KeyFault, match=other.config.repository_id.hex()):
         open_repository(repository.sealed.store, credential)
 

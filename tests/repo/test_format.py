@@ -131,7 +131,7 @@ def test_every_way_in(tmp_path: Path, root: Path, repository: Repository) -> Non
     slot = add_slot(repository.sealed, recovery, "printed", CHEAP, 12.5)
     secret = repository.sealed.keyring.secret
     write_credential(
-        AgentCredential(repository.config.repository_id, secret), tmp_path / "agent.json"
+        AgentCredential.of(repository.config, secret), tmp_path / "agent.json"
     )
 
     keys = by_recovery_key(root, recovery)

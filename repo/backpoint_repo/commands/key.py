@@ -173,7 +173,7 @@ def _export_agent(args: argparse.Namespace) -> int:
     from backpoint_repo.credential import AgentCredential, write_credential
 
     repository = _open_as_owner(args)
-    credential = AgentCredential(repository.config.repository_id, repository.sealed.keyring.secret)
+    credential = AgentCredential.of(repository.config, repository.sealed.keyring.secret)
     write_credential(credential, args.output)
     return _done(args, f"agent credential written to {args.output}", file=str(args.output))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from backpoint_repo.check import check_repository
 from backpoint_repo.errors import UnknownFormat
 from backpoint_repo.repository import Repository

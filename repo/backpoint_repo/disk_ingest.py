@@ -12,7 +12,7 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -78,15 +78,21 @@ class DiskIngest:
         """
         self._size = geometry.size
         free = [_buffer(geometry) for _ in range(LEAVES_IN_MEMORY)]
-        for plan in plans:
-            if not free:
+        try:
+            for plan in plans:
+                if not free:
+                    free.append(self._finish_oldest(base))
+                job = (source, plan, free.pop(), self._cutter, self._chunk_id_key)
+                self._scans.append(self._workers.submit(scan_leaf, *job))
+                self._read += plan.read_blocks * BLOCK_SIZE
+                self._start_sealing(wait=False)
+            while self._scans or self._sealing:
                 free.append(self._finish_oldest(base))
-            job = (source, plan, free.pop(), self._cutter, self._chunk_id_key)
-            self._scans.append(self._workers.submit(scan_leaf, *job))
-            self._read += plan.read_blocks * BLOCK_SIZE
-            self._start_sealing(wait=False)
-        while self._scans or self._sealing:
-            free.append(self._finish_oldest(base))
+        finally:
+            # The caller closes the source when we fail; nobody may be reading it then.
+            for scan in self._scans:
+                scan.cancel()
+            wait(self._scans)
         root = self._graft(geometry, base)
         self._advance(geometry.size - self._done_to)
         return StoredDisk(root.node_id, root.allocated * BLOCK_SIZE, self._read)

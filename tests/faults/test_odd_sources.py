@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
+from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import SourceError, SourceShrank
 from backpoint_repo.format import LEAF_SIZE, Kind
@@ -140,3 +142,35 @@ def test_a_clock_that_goes_back() -> None:
     assert [point.generation for point in made] == [0, 1, 2, 3]
     assert [point.parent for point in made[1:]] == [point.point_id for point in made[:-1]]
     assert_clean(repository)
+
+
+class _ClosedAfterwards(SyntheticDisk):
+    """Its first read fails at once; the others wait until the caller has had time to close it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, tells_holes=False)
+        self.entered = threading.Event()
+        self.reading = 0
+        self.lock = threading.Lock()
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        if not offset:
+            assert self.entered.wait(10), "another leaf is being read meanwhile"
+            raise SourceError("the first leaf cannot be read")
+        with self.lock:
+            self.reading += 1
+        self.entered.set()
+        super().read_into(offset, buffer)
+        with self.lock:
+            self.reading -= 1
+
+
+def test_nobody_reads_a_source_that_has_failed(repository: Repository) -> None:
+    """The caller closes it then, and its descriptor may soon be another file's."""
+    disk = _ClosedAfterwards(3 * LEAF_SIZE)
+    with repository.begin_backup("odd") as session:
+        with pytest.raises(SourceError):
+            session.store_disk(DiskJob("disk0", disk), lambda _: None)
+        assert disk.reading == 0
+        read = disk.bytes_read
+    assert disk.bytes_read == read

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind
-from backpoint_repo.point import POINT_ID_SIZE, Point, decode_point
+from backpoint_repo.point import POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 
@@ -165,4 +165,6 @@ def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
         raise ObjectDamaged("a catalogue row has the wrong shape")
     known[1] = sys.intern(known[1])
     summary = PointSummary(*known)
+    if not is_calendar_time(summary.time) or not is_calendar_time(summary.created):
+        raise ObjectDamaged("a catalogue row is of no time that a calendar knows")
     return summary.point_id.hex(), summary

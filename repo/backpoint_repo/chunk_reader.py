@@ -98,11 +98,10 @@ class ChunkReader:
                 results[at] = None
 
     def _read_any_copy(self, chunk: WantedChunk) -> bytes:
-        places = self._index.search(chunk.content_id)
         fault: RepositoryError = ObjectMissing(
             f"chunk {chunk.content_id.hex()[:16]} is in no index"
         )
-        for place in places:
+        for place in self._index.search(chunk.content_id):
             try:
                 return self.read_copy(chunk.content_id, chunk.length, place)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:

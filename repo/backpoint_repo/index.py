@@ -131,15 +131,17 @@ class Index:
         known = self.known(ids_of(suspects)).tolist()
         return {content_id for content_id, good in zip(suspects, known, strict=True) if not good}
 
-    def search(self, content_id: bytes) -> list[Location]:
-        """`copies`, and for an id that is not known also what others wrote and no segment lists."""
-        places = self.copies(content_id)
-        for learn in (self.refresh, self.learn_unlisted_packs):
-            if places:
-                break
-            learn()
-            places = self.copies(content_id)
-        return places
+    def search(self, content_id: bytes) -> Iterator[Location]:
+        """`copies`; when those do not serve, what was indexed since, because a collector may have
+        moved it; for an id that nobody knows also what no segment lists."""
+        known = self.copies(content_id)
+        yield from known
+        self.refresh()
+        newer = [place for place in self.copies(content_id) if place not in known]
+        yield from newer
+        if not known and not newer:
+            self.learn_unlisted_packs()
+            yield from self.copies(content_id)
 
     def add(self, entries: Iterable[tuple[bytes, Location]]) -> None:
         """Write a segment for blobs whose packs are durable, and know them from now on."""

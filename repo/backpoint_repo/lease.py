@@ -53,7 +53,7 @@ class Lease:
         self._number = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._put()
+        self._put(0, terms)
 
     @property
     def terms(self) -> LeaseTerms:
@@ -65,10 +65,11 @@ class Lease:
         with self._lock:
             if self._ended.is_set():
                 return
-            self._terms = terms or self._terms
-            before = self._name()
-            self._number += 1
-            self._put()
+            # What could not be put was not said: neither its terms nor its number count.
+            terms = terms or self._terms
+            self._put(self._number + 1, terms)
+            before = self._name(self._number)
+            self._number, self._terms = self._number + 1, terms
             self._drop(before)
 
     def keep_fresh(self, on_trouble: Callable[[RepositoryError], None]) -> threading.Thread:
@@ -90,23 +91,23 @@ class Lease:
         with self._lock:
             if not self._ended.is_set():
                 self._ended.set()
-                self._drop(self._name())
+                self._drop(self._name(self._number))
 
-    def _name(self) -> str:
-        return f"{self._session.hex()}-{self._number:08x}"
+    def _name(self, number: int) -> str:
+        return f"{self._session.hex()}-{number:08x}"
 
     def _drop(self, name: str) -> None:
         # A collector clears up what an append-only credential must leave behind.
         with contextlib.suppress(StoreUnavailable):
             self._sealed.delete(Kind.LEASE, name)
 
-    def _put(self) -> None:
+    def _put(self, number: int, terms: LeaseTerms) -> None:
         payload = encode_record(
             {
                 "session": self._session,
-                "purpose": self._terms.purpose,
-                "epoch": self._terms.epoch,
-                "pins": list(self._terms.pins),
+                "purpose": terms.purpose,
+                "epoch": terms.epoch,
+                "pins": list(terms.pins),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "started": self._started,
@@ -115,4 +116,4 @@ class Lease:
             }
         )
         with contextlib.suppress(ObjectExists):
-            self._sealed.put(Kind.LEASE, self._name(), payload)
+            self._sealed.put(Kind.LEASE, self._name(number), payload)

@@ -50,9 +50,8 @@ class NodeReader:
         return plain
 
     def _load(self, node_id: bytes) -> bytes:
-        places = self._index.search(node_id)
         fault: RepositoryError = ObjectMissing(f"map node {node_id.hex()[:16]} is in no index")
-        for place in places:
+        for place in self._index.search(node_id):
             try:
                 return self.load_from(node_id, place)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:

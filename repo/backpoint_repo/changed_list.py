@@ -36,13 +36,11 @@ def read_changed_list(path: Path, disk_size: int) -> list[tuple[int, int]]:
 
 def _range_of(line: str, where: str, disk_size: int) -> tuple[int, int]:
     try:
-        pairs: Any = json.loads(line, object_pairs_hook=list)
+        # Objects become tuples of their pairs: a name that comes twice is seen, an array is none.
+        pairs: Any = json.loads(line, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON: {error}") from error
-    try:
-        fields = dict(pairs)
-    except (TypeError, ValueError):
-        fields = {}
+    fields = dict(pairs) if isinstance(pairs, tuple) else {}
     if set(fields) != _FIELDS or len(pairs) != len(_FIELDS):
         raise UsageError(f'{where}: must be {{"offset": bytes, "length": bytes}} and nothing else')
     for name, value in fields.items():

@@ -76,8 +76,8 @@ def progress(label: str, total_bytes: int, *, as_json: bool) -> Iterator[Advance
     """Show progress while the block runs, in the way that suits stderr."""
     meter = Meter(total_bytes)
     if as_json:
+        _print_record(meter.advance(0))
         show = _every(_RECORD_EVERY_S, _print_record)
-        show(meter.advance(0))
         yield lambda size: show(meter.advance(size))
         _print_record(meter.advance(0))
     elif _on_terminal():

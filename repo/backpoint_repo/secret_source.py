@@ -94,7 +94,7 @@ def _from_file(path: str) -> str:
         raise KeyFault(f"cannot read the passphrase file {path}: {error.strerror}") from error
     if stat.S_ISREG(mode) and mode & _READABLE_BY_ALL:
         warn(f"every user of this machine can read {path}; chmod 600 it")
-    return _first_line(data, path)
+    return _first_line(data)
 
 
 def _from_command(command: str) -> str:
@@ -105,12 +105,9 @@ def _from_command(command: str) -> str:
         raise KeyFault(f"cannot run the passphrase command {command!r}: {error}") from error
     if run.returncode != 0:
         raise KeyFault(f"the passphrase command {command!r} ended with {run.returncode}")
-    return _first_line(run.stdout, command)
+    return _first_line(run.stdout)
 
 
-def _first_line(data: bytes, origin: str) -> str:
-    line = data.partition(b"\n")[0].removesuffix(b"\r")
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise KeyFault(f"what {origin} gives is not UTF-8 text") from error
+def _first_line(data: bytes) -> str:
+    """Bytes that are no UTF-8 become surrogates: a passphrase may be made of any bytes."""
+    return data.partition(b"\n")[0].removesuffix(b"\r").decode("utf-8", "surrogateescape")

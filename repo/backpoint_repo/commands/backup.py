@@ -150,11 +150,11 @@ def _check_names(args: argparse.Namespace) -> None:
     names = [path.name for path in args.config]
     if len(set(names)) != len(names):
         raise UsageError("two --config files have the same name; the point can hold only one")
-    for name in (args.vm, *names, args.label):
-        if not name.isprintable() and any(0xD800 <= ord(char) <= 0xDFFF for char in name):
-            raise UsageError(f"{name!r} is not UTF-8 text")
     for name in (args.vm, *names):
-        size = len(name.encode())
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError:
+            raise UsageError(f"{name!r} is not UTF-8 text") from None
         if not 1 <= size <= _NAME_SIZE_MAX:
             raise UsageError(f"a name has 1 to {_NAME_SIZE_MAX} bytes; {name!r} has {size}")
 

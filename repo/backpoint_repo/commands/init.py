@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     repository_id = repository.config.repository_id.hex()
     if args.recovery_key is not None:
         add_recovery_key(repository, args.recovery_key)
+    if args.recovery_key is None:
+        warn("there is no recovery key: with the passphrase lost, all backups are lost")
     if args.json:
         record = {"type": "repository", "repository": repository_id, "address": store.address}
         print_record(record)
         return 0
     print_line(f"repository {repository_id} made at {store.address}")
-    if args.recovery_key is None:
-        warn("there is no recovery key: with the passphrase lost, all backups are lost")
-    else:
+    if args.recovery_key is not None:
         print_line(f"recovery key written to {args.recovery_key}: print it and lock it away")
     return 0
 

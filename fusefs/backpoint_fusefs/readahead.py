@@ -62,7 +62,7 @@ class SequentialDetector:
         windows = []
         while start < stop:
             end = min(self._size, (start // WINDOW + 1) * WINDOW)
-            if end > stop and end != self._size:
+            if end > stop:
                 break
             windows.append(Window(start, end - start))
             start = end

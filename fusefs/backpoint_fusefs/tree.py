@@ -53,11 +53,15 @@ class Tree:
             at_folder = point is not None and number.role == inodes.POINT_FOLDER
             return self.point_node(point) if point is not None and at_folder else None
         if number.role == inodes.FIXED:
-            return self._fixed(inode)
+            return self._fixed(inode) if inode in (ROOT, VMS, BY_DATE, README) else None
         if number.role == inodes.DAY_FOLDER:
             return self._day(number.prefix) if number.prefix in self.listing.days else None
         vm = self.listing.vm_by_prefix.get(number.prefix)
-        return None if vm is None else self._of_vm(vm, number.role)
+        if vm is None or number.role in (inodes.VM_FOLDER, inodes.VM_LATEST):
+            return None if vm is None else self._of_vm(vm, number.role)
+        residue = number.role - inodes.DAY_LINK
+        day = self.listing.day_of_residue(vm, residue, inodes.DAY_LINKS)
+        return None if day is None else self._day_link(day, vm)
 
     def point_at(self, inode: int) -> PointSummary | None:
         """The point that a node is in, by the node's number."""
@@ -112,32 +116,23 @@ class Tree:
         return [*points, Entry(LATEST, self._of_vm(vm, inodes.VM_LATEST))]
 
     def _fixed(self, inode: int) -> Node:
-        subfolders = {ROOT: 2, VMS: len(self.listing.vms), BY_DATE: -1}.get(inode)
         if inode == README:
             size = len(README_TEXT)
             return Node(README, NodeKind.FILE, 0.0, size=size, allocated=size)
-        if subfolders is None:
-            raise KeyError(inode)
-        if subfolders < 0:
-            subfolders = len(self.listing.days)
-        return Node(
-            inode, NodeKind.FOLDER, self.changed, growing=inode != ROOT, subfolders=subfolders
-        )
+        subfolders = {VMS: len(self.listing.vms), BY_DATE: len(self.listing.days)}.get(inode, 2)
+        growing = inode != ROOT
+        modified = self.changed
+        return Node(inode, NodeKind.FOLDER, modified, growing=growing, subfolders=subfolders)
 
     def _of_vm(self, vm: str, role: int) -> Node:
+        """The folder of a VM, or its `latest`."""
         listing, inode = self.listing, Number(inodes.vm_prefix(vm), role).inode
         newest = listing.newest(vm)
         if role == inodes.VM_FOLDER:
             count, modified = len(listing.vms[vm]), moment_of(newest.created)
             return Node(inode, NodeKind.FOLDER, modified, VMS, growing=True, subfolders=count)
         folder = Number(inodes.vm_prefix(vm), inodes.VM_FOLDER).inode
-        modified, target = moment_of(newest.time), listing.name_of(newest)
-        if role == inodes.VM_LATEST:
-            return _link(inode, modified, folder, target)
-        day = listing.day_of_residue(vm, role - inodes.DAY_LINK, inodes.DAY_LINKS)
-        if day is None:
-            raise KeyError(inode)
-        return self._day_link(day, vm)
+        return _link(inode, moment_of(newest.time), folder, listing.name_of(newest))
 
     def _day(self, day: int) -> Node:
         inode = Number(day, inodes.DAY_FOLDER).inode

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.bench.archivers import Archiver, Backpoint
+from tools.bench.archivers import PASSPHRASE, Archiver, Backpoint
 from tools.bench.mounts import Mountable, MountedRaw, MountedRepository
-from tools.bench.points import make_many_points
+from tools.bench.points import fill_with_points
 from tools.bench.process import BenchFailure, Daemon
 from tools.bench.reads import (
     WARM_SET,
@@ -148,7 +148,7 @@ def _many(session: Session, archiver: Archiver) -> Iterator[Row]:
     repo, at = folder / "repo", folder / "mnt"
     at.mkdir()
     session.runner.run(archiver.create(repo))
-    make_many_points(repo, MANY)
+    fill_with_points(repo, PASSPHRASE, MANY)
     drop_caches()
     command, stop = archiver.mount(repo, at), archiver.unmount(at)
 

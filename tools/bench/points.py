@@ -7,13 +7,16 @@ the repository's own code, not by that many commands.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-VMS = 1000
+from backpoint_repo.repository import Passphrase, open_repository
+from backpoint_repo.store.local import LocalStore
+from many_points import make_many_points
+
+VMS: Final = 1000
 
 
-def make_many_points(repo: Path, count: int) -> None:
-    """Add `count` points, spread over VMS machines, to an existing Backpoint repository.
-
-    Raises NotImplementedError until the repository's writer is there to make them with.
-    """
-    raise NotImplementedError(f"no maker of {count} points for {repo.name} yet")
+def fill_with_points(repo: Path, passphrase: str, count: int) -> None:
+    """Add `count` points, spread over VMS machines, to an existing Backpoint repository."""
+    repository = open_repository(LocalStore(repo), Passphrase(passphrase))
+    make_many_points(repository, VMS, count // VMS)

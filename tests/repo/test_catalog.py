@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
@@ -166,14 +165,3 @@ def test_a_generation_that_cannot_grow_is_damaged(repository: Repository) -> Non
     repository.sealed.put(Kind.POINT, bad.point_id.hex(), strange.encode())
     with repository.begin_backup("vm") as session:
         assert session.publish(time=None, label="").generation == 0
-
-
-def test_ten_thousand_points_open_quickly(repository: Repository) -> None:
-    for number in range(10_000):
-        publish(repository, point_of(number, f"vm{number % 100}"))
-    writer = Catalog(repository.sealed)
-    writer.refresh()
-    writer.compact()
-    started = time.monotonic()
-    assert len(Catalog(repository.sealed).refresh()) == 10_000
-    assert time.monotonic() - started < 2

@@ -131,7 +131,7 @@ def test_absurd_scrypt_parameters_are_refused_at_once(
     started = time.monotonic()
     with pytest.raises(ObjectDamaged, match=slot.slot_id):
         open_with(repository.sealed.store, repository.config, FIRST)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
 

@@ -63,7 +63,7 @@ def test_hostile_payloads_cost_nothing(payload: bytes) -> None:
     started = time.monotonic()
     with pytest.raises(ObjectDamaged):
         Record.decode(payload, "x")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
 
 

@@ -120,9 +120,8 @@ class Tree:
             size = len(README_TEXT)
             return Node(README, NodeKind.FILE, 0.0, size=size, allocated=size)
         subfolders = {VMS: len(self.listing.vms), BY_DATE: len(self.listing.days)}.get(inode, 2)
-        growing = inode != ROOT
-        modified = self.changed
-        return Node(inode, NodeKind.FOLDER, modified, growing=growing, subfolders=subfolders)
+        # The root too: were its attributes kept for long, a dead mount would look alive.
+        return Node(inode, NodeKind.FOLDER, self.changed, growing=True, subfolders=subfolders)
 
     def _of_vm(self, vm: str, role: int) -> Node:
         """The folder of a VM, or its `latest`."""

@@ -147,6 +147,18 @@ def day_name(day: int) -> bytes:
     return format_time(day * DAY_S)[:10].encode()
 
 
+def changed_vms(before: Listing, after: Listing) -> set[str]:
+    """VMs that have other points now."""
+    return {point.vm for point in set(before.points) ^ set(after.points)}
+
+
+def changed_names(before: Listing, after: Listing, vm: str) -> list[bytes]:
+    """Names that are gone, or are another point's now: one of the same second lost its suffix."""
+    now = dict(after.of_vm(vm)) if vm in after.vms else {}
+    was = before.of_vm(vm) if vm in before.vms else []
+    return [name for name, point in was if now.get(name) != point]
+
+
 def _stamp(point: PointSummary) -> bytes:
     return format_time(moment_of(point.time)).encode()
 

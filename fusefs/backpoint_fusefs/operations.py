@@ -43,7 +43,7 @@ from backpoint_fusefs.content import BytesContent
 from backpoint_fusefs.decode_workers import DecodeWorkers
 from backpoint_fusefs.errno_map import errno_of
 from backpoint_fusefs.inodes import README, ROOT, take_apart
-from backpoint_fusefs.listing import moment_of
+from backpoint_fusefs.listing import changed_names, changed_vms, moment_of
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.node import Entry, Node, NodeKind
 from backpoint_fusefs.open_file import OpenFile, PrefetchBudget
@@ -238,19 +238,13 @@ class MountOperations(pyfuse3.Operations):
 
     def on_change(self, before: Tree, after: Tree) -> None:
         """Tell the kernel what it must not believe any longer: new points are seen at once."""
-        old = {point.point_id: point for point in before.listing.points}
-        new = {point.point_id: point for point in after.listing.points}
-        for point_id in old.keys() - new.keys():
-            gone = old[point_id]
-            folder = before.point_node(gone).folder
-            name = FileNameT(before.listing.name_of(gone))
-            pyfuse3.invalidate_entry_async(InodeT(folder), name, ignore_enoent=True)
         changed = {InodeT(inodes.VMS), InodeT(inodes.BY_DATE)}
-        for point_id in old.keys() ^ new.keys():
-            point = old.get(point_id) or new[point_id]
-            prefix = inodes.vm_prefix(point.vm)
-            for role in (inodes.VM_FOLDER, inodes.VM_LATEST):
-                changed.add(InodeT(inodes.Number(prefix, role).inode))
+        for vm in changed_vms(before.listing, after.listing):
+            folder = inodes.Number(inodes.vm_prefix(vm), inodes.VM_FOLDER).inode
+            latest = inodes.Number(inodes.vm_prefix(vm), inodes.VM_LATEST).inode
+            changed |= {InodeT(folder), InodeT(latest)}
+            for name in changed_names(before.listing, after.listing, vm):
+                pyfuse3.invalidate_entry_async(InodeT(folder), FileNameT(name), ignore_enoent=True)
         for inode in changed:
             try:
                 pyfuse3.invalidate_inode(inode, attr_only=True)

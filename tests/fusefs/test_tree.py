@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backpoint_fusefs import inodes
 from backpoint_fusefs.inodes import BY_DATE, ROOT, VMS, take_apart
-from backpoint_fusefs.listing import Listing
+from backpoint_fusefs.listing import Listing, changed_names, changed_vms
 from backpoint_fusefs.node import Node, NodeKind
 from backpoint_fusefs.point_folder import PointFolder
 from backpoint_fusefs.tree import Tree
@@ -167,3 +167,14 @@ def test_a_point_of_an_impossible_time_has_a_folder(time: float) -> None:
     assert b'"id"' in PointFolder(point).source(inodes.POINT_JSON)  # type: ignore[operator]
     summary: PointSummary = summarize(point)
     assert len(Listing([summary]).of_vm("web")) == 1
+
+
+def test_names_that_another_point_takes_over_are_told() -> None:
+    first, second, other = _point("web", NOON, 0), _point("web", NOON, 1), _point("db", NOON)
+    before, after = _tree(first, second, other).listing, _tree(second, other).listing
+    assert changed_vms(before, after) == {"web"}
+    stamp = b"2026-11-20T12-00-00Z"
+    suffixed = stamp + b"~" + second.point_id.hex()[:8].encode()
+    assert changed_names(before, after, "web") == [stamp, suffixed]
+    assert changed_names(after, _tree(other).listing, "web") == [stamp]
+    assert changed_names(_tree(other).listing, after, "web") == []

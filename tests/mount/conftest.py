@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from backpoint_repo.check import check_repository
 from backpoint_repo.source.detect import open_image
 from backpoint_repo.store.local import LocalStore
 from mounted_repository import MakePoint, MountedRepository
-from small_repository import back_up, new_repository
+from small_repository import NOON, back_up, new_repository
 
 
 @pytest.fixture
@@ -36,14 +37,17 @@ def checked_repository(unchecked_repository: MountedRepository) -> Iterator[Moun
 
 @pytest.fixture
 def back_up_bytes(unchecked_repository: MountedRepository, tmp_path: Path) -> MakePoint:
-    """Make a point of a VM with one disk of these bytes."""
+    """Make a point of a VM with one disk of these bytes, an hour after the one before."""
+
+    hours = itertools.count()
 
     def make(vm: str, content: bytes) -> None:
         path = tmp_path / "source.raw"
         path.write_bytes(content)
         source = open_image(path)
         try:
-            back_up(unchecked_repository.fresh(), vm, source)
+            time = NOON + 3600.0 * next(hours)
+            back_up(unchecked_repository.fresh(), vm, source, time=time)
         finally:
             source.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,27 +20,24 @@ from blake3 import blake3
 
 from backpoint_repo import version
 from backpoint_repo.blob_writer import BlobWriter
-from backpoint_repo.catalog import Catalog, PointSummary, read_point
+from backpoint_repo.catalog import Catalog, read_point
 from backpoint_repo.chunking import Cutter
 from backpoint_repo.disk_ingest import Advance, DiskIngest
-from backpoint_repo.disk_map import DiskMap, Geometry
+from backpoint_repo.disk_map import Geometry
 from backpoint_repo.errors import (
-    ObjectDamaged,
     ObjectExists,
-    ObjectMissing,
     RepositoryError,
     SessionRevoked,
-    UnknownFormat,
     UsageError,
 )
 from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
-from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed, plan_full
+from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
-from backpoint_repo.lost_ranges import lost_ranges
 from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.parent_point import ParentPoint, ReadPlan
 from backpoint_repo.point import (
     FILE_CHUNK,
     FILE_SIZE_MAX,
@@ -94,7 +91,8 @@ class BackupSession:
         self.point_id = secrets.token_bytes(POINT_ID_SIZE)
         self._started = parts.clock()
         self.warnings: list[str] = []
-        self.parent = self._newest_good_point()
+        self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, parts.catalog, vm)
+        self.parent = self._parent.point
         pins = (self.parent.point_id,) if self.parent else ()
         self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
         self._workers = ThreadPoolExecutor(WORKERS, "seal")
@@ -139,8 +137,8 @@ class BackupSession:
         """
         if job.source.size > MAX_DISK_SIZE:
             raise UsageError(f"{job.source.name} is larger than {MAX_DISK_SIZE} bytes")
-        if not _is_text(job.key):
-            raise UsageError(f"a disk's key must be UTF-8: {job.key!r}")
+        if not _is_text(job.key) or any(disk.key == job.key for disk in self._disks):
+            raise UsageError(f"a disk's key must be UTF-8 and used once in a point: {job.key!r}")
         with self._all_or_nothing():
             self._disks.append(self._ingest(job, advance))
         at = len(self._disks) - 1
@@ -248,75 +246,27 @@ class BackupSession:
             self._note(error)
 
     def _ingest(self, job: DiskJob, advance: Advance) -> Disk:
+        plan = self._plan(job)
         geometry = Geometry(job.source.size)
-        base = self._base_for(job)
-        plans = self._plans_on(base, job) if base is not None else None
-        if plans is None:
-            base, plans = None, plan_full(geometry, job.source.extents(0, geometry.size))
         id_key = self._parts.sealed.keyring.chunk_id_key
         ingest = DiskIngest(self._writer, self._parts.cutter, id_key, self._workers, advance)
-        stored = ingest.run(job.source, geometry, base, plans)
+        stored = ingest.run(job.source, geometry, plan.base, plan.leaves)
         self._read += stored.read
         name = _as_text(job.source.name)
         return Disk(job.key, geometry.size, stored.root, stored.allocated, name)
 
-    def _plans_on(self, base: DiskMap, job: DiskJob) -> Iterable[LeafPlan] | None:
-        """What to read of the changed list; None where the earlier map has gaps.
+    def _plan(self, job: DiskJob) -> ReadPlan:
+        if job.changed is not None:
+            plan = self._parent.plan_increment(job.key, job.source, job.changed)
+            if isinstance(plan, ReadPlan):
+                return plan
+            self._warn(f"{job.key}: changed-block list not used, read in full: {plan}")
+        geometry = Geometry(job.source.size)
+        return ReadPlan(None, plan_full(geometry, job.source.extents(0, geometry.size)))
 
-        Made whole before anything is stored, because every node the graft needs is read here.
-        """
-        assert job.changed is not None
-        try:
-            changed = [*job.changed, *lost_ranges(base, self._parts.index)]
-            blocks = changed_blocks(changed, job.source.size)
-            plans = list(plan_changed(job.source, base, blocks))
-            if not plans and base.geometry.leaves:
-                base.leaf(0)
-        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
-            self._note_full_read(job, f"the earlier point's map has gaps: {error}")
-            return None
-        return plans
-
-    def _note_full_read(self, job: DiskJob, why: str) -> None:
-        warning = f"{job.key}: changed-block list not used, read in full: {why}"
+    def _warn(self, warning: str) -> None:
         if warning not in self.warnings:
             self.warnings.append(warning)
-
-    def _base_for(self, job: DiskJob) -> DiskMap | None:
-        """The parent's map of this disk, where a changed-block list can stand on it."""
-        if job.changed is None:
-            return None
-        disks = [disk for disk in self.parent.disks if disk.key == job.key] if self.parent else []
-        if not disks:
-            why = "no earlier point holds this disk"
-        elif disks[0].size != job.source.size:
-            why = f"its size changed from {disks[0].size} to {job.source.size} bytes"
-        elif not self._parent_stands():
-            # Asked under our lease, which pins it: from here on no collector takes its chunks.
-            why = "the earlier point was removed meanwhile"
-        else:
-            return DiskMap(disks[0].size, disks[0].root, self._parts.nodes.load)
-        self._note_full_read(job, why)
-        return None
-
-    def _parent_stands(self) -> bool:
-        assert self.parent is not None
-        try:
-            return read_point(self._parts.sealed, self.parent.point_id) is not None
-        except ObjectMissing:
-            return False
-
-    def _newest_good_point(self) -> Point | None:
-        """The newest point of this VM whose object can be read."""
-        own = [point for point in self._parts.catalog.refresh() if point.vm == self._vm]
-        for summary in sorted(own, key=_recency, reverse=True):
-            try:
-                point = read_point(self._parts.sealed, summary.point_id)
-            except (ObjectMissing, ObjectDamaged, UnknownFormat):
-                continue
-            if point is not None:
-                return point
-        return None
 
     def _note(self, error: RepositoryError) -> None:
         self.warnings.append(str(error))
@@ -325,11 +275,6 @@ class BackupSession:
         self._lease.release()
         self._workers.shutdown(cancel_futures=True)
         self._uploads.shutdown(cancel_futures=True)
-
-
-def _recency(point: PointSummary) -> tuple[int, float]:
-    # A clock going backwards, or `--time`, must not hide the newest state.
-    return point.generation, point.created
 
 
 def _is_text(name: str) -> bool:

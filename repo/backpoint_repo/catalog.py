@@ -84,7 +84,8 @@ class Catalog:
         """Add a catalogue object where many points have none; merge where there are many."""
         with self._lock:
             self._load_objects()
-            present = {name for name in self._known if name not in self.broken}
+            there = set(self._sealed.names(Kind.POINT))
+            present = {name for name in self._known.keys() & there if name not in self.broken}
             bare = present - self._covered
             old = set(self._objects)
             if len(old) >= MERGE_AFTER:

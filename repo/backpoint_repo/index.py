@@ -191,8 +191,8 @@ class Index:
         self.learn_unlisted_packs()
         with self._lock:
             learned = dict(self._learned)
-        if learned:
-            self._put(merge_tables(list(learned.values())))
+        for tables in _batches(list(learned.values())):
+            self._put(merge_tables(tables))
             with self._lock:
                 self._learned = {}
         short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
@@ -257,6 +257,20 @@ def _pack_sizes(sealed: SealedStore) -> Iterator[tuple[PackRef, int]]:
             name = key.rpartition("/")[2]
             if len(name) == 32 and all(digit in "0123456789abcdef" for digit in name):
                 yield PackRef(kind, bytes.fromhex(name)), size
+
+
+def _batches(tables: list[IndexTable]) -> Iterator[list[IndexTable]]:
+    """Tables of packs, as many at a time as fit into one segment."""
+    batch: list[IndexTable] = []
+    entries = 0
+    for table in tables:
+        if batch and entries + len(table) > SEGMENT_ENTRIES_MAX:
+            yield batch
+            batch, entries = [], 0
+        batch.append(table)
+        entries += len(table)
+    if batch:
+        yield batch
 
 
 def table_of_directory(pack: PackRef, directory: PackDirectory) -> IndexTable:

@@ -105,9 +105,9 @@ def changed_blocks(extents: Iterable[tuple[int, int]], size: int) -> list[BlockR
     Parts behind the disk's end are cut off. Trusts no alignment.
     """
     ranges = sorted(
-        BlockRange(offset // BLOCK_SIZE, -(-min(offset + length, size) // BLOCK_SIZE))
+        BlockRange(max(0, offset) // BLOCK_SIZE, -(-min(offset + length, size) // BLOCK_SIZE))
         for offset, length in extents
-        if length > 0 and offset < size
+        if length > 0 and -length < offset < size
     )
     return _joined(ranges)
 

@@ -137,6 +137,9 @@ class LocalStore:
         if folder in self._folders:
             return
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        if not missing:
+            # Another process may have made it a moment ago and not have synced it yet.
+            _fsync_folder(folder.parent)
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
@@ -178,11 +181,23 @@ def _put_through(temporary: Path, target: Path, pieces: list[Piece]) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.link(temporary, target)
+        _link(temporary, target)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
     _fsync_folder(target.parent)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Give the object its name, unless that is taken: the one step that makes it exist."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise StoreUnavailable(
+                f"{target.parent} is on a file system without hard links, which a repository needs"
+            ) from error
+        raise
 
 
 def _write_all(fd: int, pieces: list[Piece]) -> None:

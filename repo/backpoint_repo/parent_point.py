@@ -1,0 +1,101 @@
+"""The point that a backup stands on: which one, and whether a changed-block list can be believed on
+it.
+
+An increment is only offered where the parent's map of the disk is whole and its point still stands.
+Knows how to plan reads, not how to store anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backpoint_repo.catalog import Catalog, PointSummary, read_point
+from backpoint_repo.disk_map import DiskMap
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.index import Index
+from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed
+from backpoint_repo.lost_ranges import lost_ranges
+from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.point import Disk, Point
+from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.source.contract import ImageSource
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """What to read, and the map to graft it onto (None: onto zeros)."""
+
+    base: DiskMap | None
+    leaves: Iterable[LeafPlan]
+
+
+class ParentPoint:
+    """The newest point of a VM whose object can be read; `point` is None where there is none."""
+
+    def __init__(
+        self, sealed: SealedStore, index: Index, nodes: NodeReader, catalog: Catalog, vm: str
+    ) -> None:
+        """Raises StoreUnavailable."""
+        self._sealed = sealed
+        self._index = index
+        self._nodes = nodes
+        self.point = _newest_good_point(sealed, catalog, vm)
+
+    def plan_increment(
+        self, key: str, source: ImageSource, changed: Sequence[tuple[int, int]]
+    ) -> ReadPlan | str:
+        """How to read only `changed` (offset, length), or why the disk must be read in full.
+
+        To be asked under a lease that pins the parent: then no collector takes its chunks.
+        """
+        disk = self._disk(key)
+        if disk is None:
+            return "no earlier point holds this disk"
+        if disk.size != source.size:
+            return f"its size changed from {disk.size} to {source.size} bytes"
+        if not self._stands():
+            return "the earlier point was removed meanwhile"
+        base = DiskMap(disk.size, disk.root, self._nodes.load)
+        try:
+            return ReadPlan(base, self._leaves(base, source, changed))
+        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
+            return f"the earlier point's map has gaps: {error}"
+
+    def _leaves(
+        self, base: DiskMap, source: ImageSource, changed: Sequence[tuple[int, int]]
+    ) -> list[LeafPlan]:
+        """Made whole before anything is stored: every node the graft needs is read here."""
+        ranges = [*changed, *lost_ranges(base, self._index)]
+        plans = list(plan_changed(source, base, changed_blocks(ranges, source.size)))
+        if not plans and base.geometry.leaves:
+            base.leaf(0)
+        return plans
+
+    def _disk(self, key: str) -> Disk | None:
+        disks = self.point.disks if self.point else ()
+        return next((disk for disk in disks if disk.key == key), None)
+
+    def _stands(self) -> bool:
+        assert self.point is not None
+        try:
+            return read_point(self._sealed, self.point.point_id) is not None
+        except ObjectMissing:
+            return False
+
+
+def _newest_good_point(sealed: SealedStore, catalog: Catalog, vm: str) -> Point | None:
+    own = [point for point in catalog.refresh() if point.vm == vm]
+    for summary in sorted(own, key=_recency, reverse=True):
+        try:
+            point = read_point(sealed, summary.point_id)
+        except (ObjectMissing, ObjectDamaged, UnknownFormat):
+            continue
+        if point is not None:
+            return point
+    return None
+
+
+def _recency(point: PointSummary) -> tuple[int, float]:
+    # A clock going backwards, or `--time`, must not hide the newest state.
+    return point.generation, point.created

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from blake3 import blake3
-from Crypto.Cipher import AES
 from Crypto.Hash import SHA256
 from Crypto.Protocol.KDF import HKDF
 
+from backpoint_repo import aead
 from backpoint_repo.config import Config
 from backpoint_repo.errors import (
     ObjectDamaged,
@@ -49,6 +49,8 @@ RECOVERY: Final = "recovery"
 DAMAGED: Final = "damaged"
 _OWNER_PRIVATE_SIZE: Final = 32
 _SALT_SIZE: Final = 32
+_NONCE: Final = bytes(12)
+"""Constant: a wrapping key is used once, because its salt is new."""
 _SCRYPT_R: Final = 8
 _SCRYPT_MEMORY_MAX: Final = 1 << 30
 """A slot may not ask for more memory than this: slots are untrusted until opened."""
@@ -102,15 +104,15 @@ def add_slot(
     wrapping_key = _wrapping_key(secret_text, entropy, salt, cost)
     keyring = sealed.keyring
     assert keyring.owner_private is not None
-    cipher = _cipher(wrapping_key, slot_id, sealed.repository_id)
-    wrapped = cipher.encrypt(keyring.secret + keyring.owner_private) + cipher.encrypt()
+    bound = _bound(slot_id, sealed.repository_id)
+    wrapped = aead.encrypt(wrapping_key, _NONCE, keyring.secret + keyring.owner_private, bound)
     fields = {
         "repository": sealed.repository_id,
         "method": method,
         "n": cost.n,
         "p": cost.p,
         "salt": salt,
-        "wrapped": wrapped + cipher.digest(),
+        "wrapped": wrapped,
     }
     # Without it nobody but the slot's user could tell that the slot opens nothing any more.
     digest = _slot_digest(Record(fields, slot_id))
@@ -226,20 +228,14 @@ def _unwrap(key: bytes, slot_id: str, repository_id: bytes, wrapped: bytes) -> b
     """None where the key is not this slot's."""
     if len(wrapped) != SECRET_SIZE + _OWNER_PRIVATE_SIZE + TAG_SIZE:
         raise ObjectDamaged(f"slots/{slot_id}: its wrapped keys have the wrong size")
-    cipher = _cipher(key, slot_id, repository_id)
-    plain: bytes = cipher.decrypt(wrapped[:-TAG_SIZE]) + cipher.decrypt()
     try:
-        cipher.verify(wrapped[-TAG_SIZE:])
-    except ValueError:
+        return aead.decrypt(key, _NONCE, wrapped, _bound(slot_id, repository_id))
+    except aead.WrongTag:
         return None
-    return plain
 
 
-def _cipher(key: bytes, slot_id: str, repository_id: bytes):  # type: ignore[no-untyped-def]
-    """The key is used once (its salt is new), so a constant nonce is safe."""
-    cipher = AES.new(key, AES.MODE_OCB, nonce=bytes(12), mac_len=TAG_SIZE)
-    cipher.update(header(Kind.SLOT) + repository_id + slot_id.encode())
-    return cipher
+def _bound(slot_id: str, repository_id: bytes) -> bytes:
+    return header(Kind.SLOT) + repository_id + slot_id.encode()
 
 
 def _slot_ids(store: Store) -> list[str]:

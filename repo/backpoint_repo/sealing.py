@@ -13,8 +13,8 @@ from typing import Final
 
 import zstandard
 from blake3 import blake3
-from Crypto.Cipher import AES
 
+from backpoint_repo import aead
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.format import (
     BLOB_HEADER,
@@ -83,9 +83,7 @@ def seal_blob(
     """
     codec, packed = packer.pack(plain)
     head = BLOB_HEADER.pack(key_id, counter, codec)
-    cipher = AES.new(data_key, AES.MODE_OCB, nonce=_blob_nonce(counter), mac_len=TAG_SIZE)
-    cipher.update(head + content_id)
-    return b"".join((head, cipher.encrypt(packed), cipher.encrypt(), cipher.digest()))
+    return head + aead.encrypt(data_key, _blob_nonce(counter), packed, head + content_id)
 
 
 def blob_key_id(blob: bytes | memoryview) -> bytes:
@@ -109,16 +107,11 @@ def open_blob(
     """
     view = memoryview(blob)
     _, counter, codec = BLOB_HEADER.unpack_from(view)
-    cipher = AES.new(data_key, AES.MODE_OCB, nonce=_blob_nonce(counter), mac_len=TAG_SIZE)
-    cipher.update(bytes(view[: BLOB_HEADER.size]) + content_id)
-    head = cipher.decrypt(view[BLOB_HEADER.size : -TAG_SIZE])
-    # OCB holds the last partial block back until the end; joining copies only when there is one.
-    tail = cipher.decrypt()
+    associated = bytes(view[: BLOB_HEADER.size]) + content_id
     try:
-        cipher.verify(view[-TAG_SIZE:])
-    except ValueError as error:
+        packed = aead.decrypt(data_key, _blob_nonce(counter), view[BLOB_HEADER.size :], associated)
+    except aead.WrongTag as error:
         raise ObjectDamaged(f"blob {content_id.hex()[:16]} fails authentication") from error
-    packed = head + tail if tail else head
     return packer.unpack(codec, packed, size_max, f"blob {content_id.hex()[:16]}")
 
 
@@ -142,10 +135,9 @@ def seal_record(kind: Kind, key: str, payload: bytes, meta_key: bytes, packer: P
     """A sealed part of an object: salt, ciphertext of (codec byte, payload), tag."""
     codec, packed = packer.pack(payload)
     salt = secrets.token_bytes(SALT_SIZE)
-    cipher = _object_cipher(meta_key, salt, kind, key)
-    return b"".join(
-        (salt, cipher.encrypt(bytes([codec]) + packed), cipher.encrypt(), cipher.digest())
-    )
+    own_key = _object_key(meta_key, salt)
+    plain = bytes([codec]) + packed
+    return salt + aead.encrypt(own_key, _OBJECT_NONCE, plain, header(kind) + key.encode())
 
 
 def open_record(
@@ -155,11 +147,10 @@ def open_record(
     view = memoryview(data)
     if len(view) <= SALT_SIZE + TAG_SIZE:
         raise ObjectDamaged(f"{key}: truncated")
-    cipher = _object_cipher(meta_key, bytes(view[:SALT_SIZE]), kind, key)
-    plain = cipher.decrypt(view[SALT_SIZE:-TAG_SIZE]) + cipher.decrypt()
+    own_key = _object_key(meta_key, bytes(view[:SALT_SIZE]))
     try:
-        cipher.verify(view[-TAG_SIZE:])
-    except ValueError as error:
+        plain = aead.decrypt(own_key, _OBJECT_NONCE, view[SALT_SIZE:], header(kind) + key.encode())
+    except aead.WrongTag as error:
         raise ObjectDamaged(
             f"{key}: fails authentication (altered, swapped, or of another repository)"
         ) from error
@@ -170,9 +161,6 @@ def _blob_nonce(counter: int) -> bytes:
     return bytes(4) + counter.to_bytes(8, "little")
 
 
-def _object_cipher(meta_key: bytes, salt: bytes, kind: Kind, key: str):  # type: ignore[no-untyped-def]
-    """A cipher under a key used for this one object, so a constant nonce is safe."""
-    own_key = blake3(b"object" + salt, key=meta_key).digest()
-    cipher = AES.new(own_key, AES.MODE_OCB, nonce=_OBJECT_NONCE, mac_len=TAG_SIZE)
-    cipher.update(header(kind) + key.encode())
-    return cipher
+def _object_key(meta_key: bytes, salt: bytes) -> bytes:
+    """A key used for one record only, so a constant nonce is safe under it."""
+    return blake3(b"object" + salt, key=meta_key).digest()

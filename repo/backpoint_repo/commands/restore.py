@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     _check_number(point, args.disk)
     disk = point.disks[args.disk]
     reader = repository.open_disk(disk, ChunkCache(_CACHE_BYTES))
-    identity = point.point_id + bytes([args.disk])
+    identity = point.point_id + args.disk.to_bytes(4, "big")  # as the mount has it
     with progress(f"restoring {disk.key}", disk.size, as_json=args.json) as advance:
         restore_disk(reader, args.output, args.format, identity, advance)
     _report(args, point, time.monotonic() - started)

@@ -155,15 +155,14 @@ class BackupSession:
         id_key = self._parts.sealed.keyring.chunk_id_key
         padded = data + bytes(-len(data) % BLOCK_SIZE)
         pieces = [padded[at : at + FILE_CHUNK] for at in range(0, len(padded), FILE_CHUNK)]
-        chunks = [(blake3(piece, key=id_key).digest(), piece) for piece in pieces]
+        ids = tuple(blake3(piece, key=id_key).digest() for piece in pieces)
 
         def store() -> None:
-            self._writer.finish(self._writer.start(chunks))
+            self._writer.finish(self._writer.start(ids, pieces.__getitem__))
 
         with self._all_or_nothing():
             store()
         self._redo.append(store)
-        ids = tuple(content_id for content_id, _ in chunks)
         self._files.append(ConfigFile(_as_text(name), len(data), ids))
 
     def publish(self, *, time: float | None, label: str, consistency: str = "crash") -> Point:

@@ -8,7 +8,7 @@ sealed, and when an index segment is written. Knows no sources, disks or points.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from itertools import count
@@ -85,12 +85,23 @@ class BlobWriter:
         """Totals so far."""
         return replace(self._written, stored_bytes=self._chunks.stored + self._nodes.stored)
 
-    def start(self, chunks: Sequence[tuple[bytes, memoryview | bytes]]) -> SealingJobs:
-        """Begin to seal those of (id, plain) that are new. `plain` must stay until `finish`."""
+    def start(
+        self, ids: Sequence[bytes], content: Callable[[int], memoryview | bytes]
+    ) -> SealingJobs:
+        """Begin to seal those chunks that are new; HOLE is passed over.
+
+        content: index into `ids` -> plain bytes, which must stay until `finish`.
+        """
         units: list[tuple[list[_Job], Future[list[bytes]]]] = []
         unit: list[_Job] = []
         size = 0
-        for content_id, plain in self._new(chunks):
+        for at in self._new(ids):
+            content_id, plain = ids[at], content(at)
+            self._written = replace(
+                self._written,
+                new_chunks=self._written.new_chunks + 1,
+                new_bytes=self._written.new_bytes + len(plain),
+            )
             unit.append(_Job(content_id, plain, next(self._chunk_counter)))
             size += len(plain)
             if size >= _SEAL_UNIT:
@@ -128,22 +139,17 @@ class BlobWriter:
             self._index.add(entries)
         self._pending.clear()
 
-    def _new(
-        self, chunks: Sequence[tuple[bytes, memoryview | bytes]]
-    ) -> list[tuple[bytes, memoryview | bytes]]:
-        if not chunks:
+    def _new(self, ids: Sequence[bytes]) -> list[int]:
+        """Indices of ids that are stored nowhere yet; from now on they count as stored."""
+        if not ids:
             return []
-        known = self._index.known(ids_of([content_id for content_id, _ in chunks]))
+        known = self._index.known(ids_of(list(ids)))
         fresh = []
-        for (content_id, plain), is_known in zip(chunks, known.tolist(), strict=True):
-            if not is_known and content_id != HOLE and content_id not in self._pending:
+        for at in (~known).nonzero()[0].tolist():
+            content_id = ids[at]
+            if content_id != HOLE and content_id not in self._pending:
                 self._pending.add(content_id)
-                fresh.append((content_id, plain))
-        self._written = replace(
-            self._written,
-            new_chunks=self._written.new_chunks + len(fresh),
-            new_bytes=self._written.new_bytes + sum(len(plain) for _, plain in fresh),
-        )
+                fresh.append(at)
         return fresh
 
     def _seal(self, unit: list[_Job]) -> list[bytes]:

@@ -14,15 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from backpoint_repo.blob_writer import BlobWriter, SealingJobs
 from backpoint_repo.chunking import Cutter
 from backpoint_repo.disk_map import DiskMap, Geometry, NewLeaf, graft
 from backpoint_repo.format import BLOCK_SIZE, HOLE, LEAF_SIZE
+from backpoint_repo.leaf_graft import leaf_of_scan
 from backpoint_repo.leaf_scan import LeafPlan, ScannedLeaf, scan_leaf
-from backpoint_repo.map_node import Leaf, leaf_of
 from backpoint_repo.source.contract import ImageSource
 
 LEAVES_IN_MEMORY: Final = (os.cpu_count() or 1) + 1
@@ -42,6 +41,15 @@ class StoredDisk:
     read: int
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """A scanned leaf and its map node's plain bytes, None where all is zero."""
+
+    scanned: ScannedLeaf
+    node: bytes | None
+    allocated: int
+
+
 class DiskIngest:
     """Stores one disk. For one thread; scanning and sealing run on `workers`."""
 
@@ -58,8 +66,8 @@ class DiskIngest:
         self._chunk_id_key = chunk_id_key
         self._workers = workers
         self._advance = advance
-        self._scans: deque[Future[ScannedLeaf]] = deque()
-        self._sealing: deque[tuple[ScannedLeaf, SealingJobs]] = deque()
+        self._scans: deque[Future[_Scan]] = deque()
+        self._sealing: deque[tuple[_Scan, SealingJobs]] = deque()
         self._leaves: dict[int, NewLeaf] = {}
         self._read = 0
         self._done_to = 0
@@ -81,13 +89,13 @@ class DiskIngest:
         try:
             for plan in plans:
                 if not free:
-                    free.append(self._finish_oldest(base))
-                job = (source, plan, free.pop(), self._cutter, self._chunk_id_key)
-                self._scans.append(self._workers.submit(scan_leaf, *job))
+                    free.append(self._finish_oldest())
+                job = self._workers.submit(self._scan, source, plan, free.pop(), base)
+                self._scans.append(job)
                 self._read += plan.read_blocks * BLOCK_SIZE
                 self._start_sealing(wait=False)
             while self._scans or self._sealing:
-                free.append(self._finish_oldest(base))
+                free.append(self._finish_oldest())
         finally:
             # The caller closes the source when we fail; nobody may be reading it then.
             for scan in self._scans:
@@ -97,86 +105,40 @@ class DiskIngest:
         self._advance(geometry.size - self._done_to)
         return StoredDisk(root.node_id, root.allocated * BLOCK_SIZE, self._read)
 
+    def _scan(
+        self, source: ImageSource, plan: LeafPlan, buffer: memoryview, base: DiskMap | None
+    ) -> _Scan:
+        """On a worker thread: all that needs neither order nor what is stored already."""
+        scanned = scan_leaf(source, plan, buffer, self._cutter, self._chunk_id_key)
+        leaf = leaf_of_scan(scanned, base)
+        return _Scan(scanned, leaf.encode() if leaf.ids.any() else None, leaf.allocated)
+
     def _start_sealing(self, *, wait: bool) -> None:
         """Move scanned leaves on, in disk order; with `wait`, at least one."""
         while self._scans and (wait or self._scans[0].done()):
-            scanned = self._scans.popleft().result()
-            chunks = [
-                (content_id, scanned.content(at))
-                for at, content_id in enumerate(scanned.ids)
-                if content_id != HOLE
-            ]
-            self._sealing.append((scanned, self._writer.start(chunks)))
+            scan = self._scans.popleft().result()
+            jobs = self._writer.start(scan.scanned.ids, scan.scanned.content)
+            self._sealing.append((scan, jobs))
             wait = False
 
-    def _finish_oldest(self, base: DiskMap | None) -> memoryview:
+    def _finish_oldest(self) -> memoryview:
         """Complete the first leaf in flight; returns its buffer for reuse."""
         if not self._sealing:
             self._start_sealing(wait=True)
-        scanned, jobs = self._sealing.popleft()
+        scan, jobs = self._sealing.popleft()
         self._writer.finish(jobs)
-        number = scanned.plan.number
-        self._leaves[number] = self._save_leaf(scanned, base)
+        number = scan.scanned.plan.number
+        node_id = HOLE if scan.node is None else self._writer.save_node(scan.node)
+        self._leaves[number] = NewLeaf(node_id, scan.allocated)
         done = min((number + 1) * LEAF_SIZE, self._size)
         self._advance(done - self._done_to)
         self._done_to = done
-        return scanned.buffer
-
-    def _save_leaf(self, scanned: ScannedLeaf, base: DiskMap | None) -> NewLeaf:
-        leaf = _leaf_of_scan(scanned, base)
-        if not leaf.ids.any():
-            return NewLeaf(HOLE, 0)
-        return NewLeaf(self._writer.save_node(leaf.encode()), leaf.allocated)
+        return scan.scanned.buffer
 
     def _graft(self, geometry: Geometry, base: DiskMap | None) -> NewLeaf:
         if not self._leaves:
             return NewLeaf(base.root, _allocated(base)) if base else NewLeaf(HOLE, 0)
         return graft(geometry, base, self._leaves, self._writer.save_node)
-
-
-def _leaf_of_scan(scanned: ScannedLeaf, base: DiskMap | None) -> Leaf:
-    """The whole leaf: scanned windows, and between them what the base has."""
-    plan = scanned.plan
-    starts: list[int] = []
-    ids: list[bytes] = []
-
-    def add(start: int, content_id: bytes) -> None:
-        if not (content_id == HOLE and ids and ids[-1] == HOLE):
-            starts.append(start)
-            ids.append(content_id)
-
-    old = base.leaf(plan.number) if base is not None else None
-    blocks = old.blocks if old is not None else plan.windows[-1].end
-    old_entries = [old.entry_at(at) for at in range(len(old.starts_list))] if old else []
-    new_entries = [
-        (span.start, span.end, content_id)
-        for span, content_id in zip(scanned.spans, scanned.ids, strict=True)
-    ]
-    kept = _outside(old_entries, [(window.start, window.end) for window in plan.windows])
-    for start, _, content_id in sorted(kept + new_entries):
-        add(start, content_id)
-    return leaf_of(starts, ids, blocks)
-
-
-def _outside(
-    entries: list[tuple[int, int, bytes]], windows: list[tuple[int, int]]
-) -> list[tuple[int, int, bytes]]:
-    """What no (sorted) window replaces. A hole may lie partly outside; a chunk never does."""
-    kept = []
-    first = 0
-    for start, end, content_id in entries:
-        while first < len(windows) and windows[first][1] <= start:
-            first += 1
-        position = start
-        for window_start, window_end in islice(windows, first, None):
-            if window_start >= end:
-                break
-            if window_start > position:
-                kept.append((position, window_start, content_id))
-            position = window_end
-        if position < end:
-            kept.append((position, end, content_id))
-    return kept
 
 
 def _allocated(base: DiskMap) -> int:

@@ -45,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_fusefs.mount_log import log_path, log_to_stderr, open_log
     from backpoint_fusefs.mount_point import check_mount_point, real_place
     from backpoint_fusefs.mounting import MountPlan, serve_mount
-    from backpoint_repo.allocator import keep_freed_memory
     from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.process_tuning import tune_for_chunks
 
     place, cache_size = real_place(args.directory), _cache_size(args.cache_size)
     check_mount_point(place)
     repository = open_from(args)
     require_owner(repository, "mounting")
-    keep_freed_memory()  # not before: what scrypt took would be kept too
+    tune_for_chunks()  # not before: what scrypt took would be kept too
     plan = MountPlan(repository, place, cache_size)
     if args.foreground:
         log_to_stderr()

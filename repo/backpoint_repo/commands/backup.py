@@ -77,9 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError, SourceError, KeyFault and what a store raises."""
-    from backpoint_repo.allocator import keep_freed_memory
     from backpoint_repo.moment import parse_moment
     from backpoint_repo.opening import open_from
+    from backpoint_repo.process_tuning import tune_for_chunks
 
     _check_names(args)
     moment = None if args.time is None else parse_moment(args.time)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         jobs = _open_jobs(args, opened)
         repository = open_from(args)
-        keep_freed_memory()  # not before: what scrypt took would be kept too
+        tune_for_chunks()  # not before: what scrypt took would be kept too
         point = _back_up(args, repository, jobs, files, moment)
     _report(args, repository, point)
     return 0

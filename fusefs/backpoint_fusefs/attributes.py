@@ -20,7 +20,12 @@ LASTING_TIMEOUT_S: Final = 86400.0
 _BLOCK: Final = 512
 _BLOCK_SIZE: Final = {NodeKind.FOLDER: 4096, NodeKind.LINK: 4096, NodeKind.FILE: 1 << 20}
 """What programs read at once: whole megabytes of a file."""
-_MODES: Final = {
+_OWNERS: Final = {
+    NodeKind.FOLDER: stat.S_IFDIR | 0o500,
+    NodeKind.FILE: stat.S_IFREG | 0o400,
+    NodeKind.LINK: stat.S_IFLNK | 0o777,
+}
+_EVERYBODYS: Final = {
     NodeKind.FOLDER: stat.S_IFDIR | 0o555,
     NodeKind.FILE: stat.S_IFREG | 0o444,
     NodeKind.LINK: stat.S_IFLNK | 0o777,
@@ -30,10 +35,11 @@ XATTR_PREFIX: Final = b"user.backpoint."
 
 @dataclass(frozen=True)
 class Owner:
-    """Who everything in the mount belongs to."""
+    """Who everything in the mount belongs to, and whether others may read it."""
 
     uid: int
     gid: int
+    shared: bool
 
 
 def attributes_of(node: Node, owner: Owner, changed: float) -> pyfuse3.EntryAttributes:
@@ -43,7 +49,7 @@ def attributes_of(node: Node, owner: Owner, changed: float) -> pyfuse3.EntryAttr
     entry.generation = GENERATION
     timeout = GROWING_TIMEOUT_S if node.growing else LASTING_TIMEOUT_S
     entry.entry_timeout = entry.attr_timeout = timeout
-    entry.st_mode = pyfuse3.ModeT(_MODES[node.kind])
+    entry.st_mode = pyfuse3.ModeT((_EVERYBODYS if owner.shared else _OWNERS)[node.kind])
     entry.st_nlink = 2 + node.subfolders if node.kind is NodeKind.FOLDER else 1
     entry.st_uid, entry.st_gid = owner.uid, owner.gid
     entry.st_size = node.size

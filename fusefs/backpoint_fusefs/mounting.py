@@ -38,11 +38,15 @@ _LOG = logging.getLogger("backpoint.mount")
 
 @dataclass(frozen=True)
 class MountPlan:
-    """mount_point: as the mount table writes it. cache_size: bytes of decoded chunks."""
+    """mount_point: as the mount table writes it. cache_size: bytes of decoded chunks.
+
+    shared: every user of the machine may read the mount, not only the one who mounts.
+    """
 
     repository: Repository
     mount_point: Path
     cache_size: int
+    shared: bool = False
 
 
 def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
@@ -65,10 +69,10 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
         workers,
         PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
         MountLease(repository),
-        Owner(os.geteuid(), os.getegid()),
+        Owner(os.geteuid(), os.getegid(), plan.shared),
     )
     operations = MountOperations(parts)
-    _mount(operations, plan.mount_point)
+    _mount(operations, plan.mount_point, shared=plan.shared)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_at_signal)
@@ -93,11 +97,11 @@ def _load(watch: CatalogWatch) -> None:
     gc.enable()
 
 
-def _mount(operations: MountOperations, place: Path) -> None:
+def _mount(operations: MountOperations, place: Path, *, shared: bool) -> None:
     # Never max_read=: pyfuse3 does not repeat it in its init, and libfuse then ends the session.
     options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "default_permissions", "ro"}
     options |= {"nosuid", "nodev"}
-    if os.geteuid() == 0:
+    if shared:
         options.add("allow_other")
     try:
         pyfuse3.init(operations, str(place), options)

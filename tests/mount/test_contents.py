@@ -80,7 +80,7 @@ def test_attributes_tell_the_true_and_the_allocated_size(
     assert found.st_size == disk.stat().st_size
     assert 0 < found.st_blocks * 512 < found.st_size
     assert found.st_mtime_ns == 1795176000_500_000_000
-    assert found.st_mode & 0o777 == 0o444
+    assert found.st_mode & 0o777 == 0o400
     assert (guest.place / "vms").stat().st_nlink == 3
     assert os.getxattr(flat, "user.backpoint.size") == str(found.st_size).encode()
     folder = guest.newest("web 1")

@@ -6,8 +6,10 @@ import ctypes
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,27 @@ def _is_dead(place: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="backpoint-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "mount"
+
+
+def test_only_who_mounts_can_read_unless_others_are_allowed(
+    checked_repository: MountedRepository, open_place: Path
+) -> None:
+    open_place.mkdir()
+    mount = replace(checked_repository, place=open_place)
+    somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    command = [*somebody, "cat", str(open_place / "README.txt")]
+    mount.mount()
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    mount.umount()
+    mount.mount("--allow-others")
+    found = subprocess.run(command, capture_output=True, check=True).stdout
+    assert found == (open_place / "README.txt").read_bytes()
+    mount.umount()

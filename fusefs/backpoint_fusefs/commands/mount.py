@@ -15,8 +15,8 @@ _DESCRIPTION: Final = """
 Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, and
 what is known about it in point.json. Everything is read-only; new points appear by themselves.
 
-The mount goes on in the background until `backpoint umount DIR`. As root all users of this machine
-may read it. The agent credential cannot be used: disks are read with the owner's key.
+The mount goes on in the background until `backpoint umount DIR`. Only the user who mounts can read
+it, unless --allow-others says otherwise. The agent credential cannot be used: disks are read with the owner's key.
 """
 _EXAMPLES: Final = """
 backpoint mount /mnt/backups
@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="an empty directory")
     parser.add_argument(
         "--foreground", action="store_true", help="stay, and log to stderr, until it is unmounted"
+    )
+    parser.add_argument(
+        "--allow-others",
+        action="store_true",
+        help="let every user of this machine read it (without root: see fuse.conf(5))",
     )
     parser.add_argument(
         "--cache-size",
@@ -53,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     repository = open_from(args)
     require_owner(repository, "mounting")
     tune_for_chunks()  # not before: what scrypt took would be kept too
-    plan = MountPlan(repository, place, cache_size)
+    plan = MountPlan(repository, place, cache_size, args.allow_others)
     if args.foreground:
         log_to_stderr()
         serve_mount(plan, lambda: _report(args, place))

@@ -130,9 +130,7 @@ def test_every_way_in(tmp_path: Path, root: Path, repository: Repository) -> Non
     recovery = format_recovery_key(new_recovery_key())
     slot = add_slot(repository.sealed, recovery, "printed", CHEAP, 12.5)
     secret = repository.sealed.keyring.secret
-    write_credential(
-        AgentCredential.of(repository.config, secret), tmp_path / "agent.json"
-    )
+    write_credential(AgentCredential.of(repository.config, secret), tmp_path / "agent.json")
 
     keys = by_recovery_key(root, recovery)
     info = slot_info(root, keys, slot.slot_id)

@@ -16,7 +16,8 @@ Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as
 what is known about it in point.json. Everything is read-only; new points appear by themselves.
 
 The mount goes on in the background until `backpoint umount DIR`. Only the user who mounts can read
-it, unless --allow-others says otherwise. The agent credential cannot be used: disks are read with the owner's key.
+it, unless --allow-others says otherwise. The agent credential cannot be used: disks are read with
+the owner's key.
 """
 _EXAMPLES: Final = """
 backpoint mount /mnt/backups

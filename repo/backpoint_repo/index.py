@@ -163,8 +163,11 @@ class Index:
         Returns how many were learned now. Packs whose directory is damaged are left alone. Costs a
         listing of all packs: for ids that nobody knows.
         """
+        return self._learn(stored_packs(self._sealed))
+
+    def _learn(self, stored: Iterable[PackRef]) -> int:
         listed, fresh = self.packs() | self._unreadable_packs, dict[PackRef, IndexTable]()
-        for pack in stored_packs(self._sealed):
+        for pack in stored:
             if pack in listed:
                 continue
             try:
@@ -187,14 +190,15 @@ class Index:
         answers none of their chunks any more. Returns how many packs were indexed.
         """
         listed = self.packs()
-        sizes = {pack: size for pack, size in _pack_sizes(self._sealed)}
-        self.learn_unlisted_packs()
+        sizes = dict(_pack_sizes(self._sealed))
+        self._learn(sizes)
         with self._lock:
             learned = dict(self._learned)
         for tables in _batches(list(learned.values())):
             self._put(merge_tables(tables))
-            with self._lock:
-                self._learned = {}
+        # Not before all are written: what failed in between must be listed by the next try.
+        with self._lock:
+            self._learned = {}
         short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
         with self._lock:
             self._missing = frozenset(short | (listed - sizes.keys()))

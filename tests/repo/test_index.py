@@ -5,12 +5,24 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from backpoint_repo.errors import StoreFull
 from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import HOLE, Kind, object_key
 from backpoint_repo.index import Index, ids_of
 from backpoint_repo.index_segment import Location, PackRef
 from backpoint_repo.repository import Repository
-from small_repository import assert_clean, back_up, keys_of, read_disk, reopened
+from backpoint_repo.store.contract import Piece
+from backpoint_repo.store.memory import MemoryStore
+from small_repository import (
+    assert_clean,
+    back_up,
+    keys_of,
+    new_repository,
+    read_disk,
+    reopened,
+)
 from synthetic_disk import random_disk
 
 MIB = 1 << 20
@@ -106,6 +118,41 @@ def test_orphan_packs_are_adopted(repository: Repository) -> None:
     for seen in (index, reopened(repository).index):
         seen.refresh()
         assert {row.tobytes() for table in seen.tables() for row in table.ids()} == expected
+    assert_clean(repository)
+
+
+class SecondSegmentFails(MemoryStore):
+    """Has no room for the second index segment, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed = False
+        self.segments = 0
+
+    def put(self, key: str, pieces: list[Piece]) -> None:
+        if self.armed and key.startswith("index/"):
+            self.segments += 1
+            if self.segments == 2:
+                raise StoreFull("no room")
+        super().put(key, pieces)
+
+
+def test_adoption_cut_short_is_completed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backpoint_repo.index.SEGMENT_ENTRIES_MAX", 1)
+    store = SecondSegmentFails()
+    repository = new_repository(store)
+    back_up(repository, "vm", random_disk(MIB, 1))
+    packs = repository.index.packs()
+    for key in keys_of(store, Kind.INDEX):
+        store.delete(key)
+    store.armed = True
+    index = Index(repository.sealed)
+    with pytest.raises(StoreFull):
+        index.adopt_unlisted_packs()
+    index.adopt_unlisted_packs()
+    seen = Index(repository.sealed)
+    seen.refresh()
+    assert seen.packs() == packs
     assert_clean(repository)
 
 

@@ -6,15 +6,12 @@ a worker. Disks answer through the repository's ImageReader, which has this shap
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
 from backpoint_repo.errors import ObjectDamaged
-from backpoint_repo.format import BLOCK_SIZE
-from backpoint_repo.point import ConfigFile
-
-_FILE_CHUNK: Final = 64 << 10
+from backpoint_repo.point import FILE_CHUNK, ConfigFile
 
 
 class Content(Protocol):
@@ -46,9 +43,10 @@ class FileContent:
 
     def __init__(self, file: ConfigFile, chunks: ChunkReader, cache: ChunkCache) -> None:
         """Raises ObjectDamaged where the file's chunks cannot make up its size."""
-        if len(file.chunks) != -(-file.size // _FILE_CHUNK):
+        if len(file.chunks) != -(-file.size // FILE_CHUNK):
             raise ObjectDamaged(f"the file {file.name!r} has chunks of another size")
         self.size = file.size
+        self._file = file
         self._ids = file.chunks
         self._chunks = chunks
         self._cache = cache
@@ -66,7 +64,7 @@ class FileContent:
             places = self._chunks.locate([ids[at] for at in missing])
             return self._chunks.read(
                 [
-                    WantedChunk(ids[at], self._stored_length(first + at), place)
+                    WantedChunk(ids[at], self._file.stored_length(first + at), place)
                     for at, place in zip(missing, places, strict=True)
                 ]
             )
@@ -75,15 +73,11 @@ class FileContent:
 
     def _range(self, offset: int, length: int) -> tuple[int, tuple[bytes, ...]]:
         """Number of the first chunk of a range, and the ids of all of them."""
-        first = offset // _FILE_CHUNK
+        first = offset // FILE_CHUNK
         end = min(offset + length, self.size)
-        return first, self._ids[first : -(-end // _FILE_CHUNK)]
-
-    def _stored_length(self, number: int) -> int:
-        left = self.size - number * _FILE_CHUNK
-        return min(_FILE_CHUNK, -(-left // BLOCK_SIZE) * BLOCK_SIZE)
+        return first, self._ids[first : -(-end // FILE_CHUNK)]
 
     def _cut(self, pieces: list[bytes], first: int, offset: int, length: int) -> bytes:
-        start = offset - first * _FILE_CHUNK
-        end = min(offset + length, self.size) - first * _FILE_CHUNK
+        start = offset - first * FILE_CHUNK
+        end = min(offset + length, self.size) - first * FILE_CHUNK
         return b"".join(pieces)[start : max(start, end)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backpoint_repo.errors import ObjectDamaged
-from backpoint_repo.format import ID_SIZE, MAX_DISK_SIZE
+from backpoint_repo.format import BLOCK_SIZE, ID_SIZE, MAX_DISK_SIZE
 from backpoint_repo.record import Record, encode_record
 
 POINT_ID_SIZE: Final = 16
@@ -53,6 +53,11 @@ class ConfigFile:
     name: str
     size: int
     chunks: tuple[bytes, ...]
+
+    def stored_length(self, number: int) -> int:
+        """Bytes of chunk `number` as it is stored: whole blocks."""
+        left = self.size - number * FILE_CHUNK
+        return min(FILE_CHUNK, -(-left // BLOCK_SIZE) * BLOCK_SIZE)
 
     def fields(self) -> dict[str, Any]:
         """As a record."""

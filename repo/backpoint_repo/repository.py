@@ -26,7 +26,7 @@ from backpoint_repo.errors import (
     StoreUnavailable,
     UsageError,
 )
-from backpoint_repo.format import BLOCK_SIZE, CONFIG_KEY, Kind
+from backpoint_repo.format import CONFIG_KEY, Kind
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.index import Index
 from backpoint_repo.key_slots import ScryptCost, add_slot, drop_strange_slots, open_with
@@ -38,7 +38,6 @@ from backpoint_repo.sealing import Packer
 from backpoint_repo.store.contract import Store
 
 ZSTD_LEVEL = 1
-_FILE_CHUNK = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,7 @@ class Repository:
 
     def read_file(self, file: ConfigFile) -> bytes:
         """A configuration file of a point. Raises as `ChunkReader.read`."""
-        lengths = [
-            min(_FILE_CHUNK, -(-(file.size - at) // BLOCK_SIZE) * BLOCK_SIZE)
-            for at in range(0, file.size, _FILE_CHUNK)
-        ]
+        lengths = map(file.stored_length, range(len(file.chunks)))
         places = self.chunks.locate(file.chunks) if file.chunks else []
         wanted = map(WantedChunk, file.chunks, lengths, places)
         return b"".join(self.chunks.read(list(wanted)))[: file.size]

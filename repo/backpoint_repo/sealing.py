@@ -31,7 +31,6 @@ from backpoint_repo.format import (
 
 OBJECT_SIZE_MAX: Final = 1 << 30
 """A sealed object claiming more than this when unpacked is refused, to bound memory."""
-_OBJECT_LEVEL: Final = 3
 _OBJECT_NONCE: Final = bytes(12)
 
 

@@ -17,9 +17,7 @@ from backpoint_repo.format import BLOCK_SIZE, FANOUT, HOLE, LEAF_SIZE
 from backpoint_repo.index import Index, ids_of
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.map_node import Leaf
-from backpoint_repo.point import ConfigFile, Disk, Point
-
-FILE_CHUNK = 64 << 10
+from backpoint_repo.point import FILE_CHUNK, ConfigFile, Disk, Point
 
 
 class _Hurt(NamedTuple):

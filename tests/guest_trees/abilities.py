@@ -16,7 +16,8 @@ class Abilities:
     UTF-16 units where names_utf16. forbidden: characters no name may have.
 
     big_sparse_size: 0 for none. time_step_ns: how fine times are. long_times: before 1970 and after
-    2038. unwritten: extents that fallocate reserves. many_links, many_entries: counts.
+    2038; dos_times: from 1980 to 2107 only. unwritten: extents that fallocate reserves.
+    many_links, many_entries: counts.
     """
 
     links: bool = True
@@ -31,6 +32,7 @@ class Abilities:
     unwritten: bool = True
     big_sparse_size: int = 5 * _GIB
     long_times: bool = True
+    dos_times: bool = False
     time_step_ns: int = 1
     case_sensitive: bool = True
     name_max: int = 255

@@ -21,6 +21,8 @@ _OWNERS = (
 _TIMES_S = (0, 1, 86_400, 951_782_400, 2**31 - 1)
 # 1902, the last second before 1970, 2038, 2106 and 2200: all that 34 bits hold from 1901 on.
 _LONG_TIMES_S = (-(2**31) + 1000, -1_000_000_000, -1, 2**31, 2**32, 2**32 + 5, 7_258_118_400)
+# 1980-01-01 and 2107-12-31 23:59:58 UTC.
+_DOS_FIRST_S, _DOS_LAST_S = 315_532_800, 4_354_819_198
 _NANOSECONDS = (0, 1, 100, 123_456_700, 123_456_789, 999_999_999)
 # Ever more would be refused by XFS and by the kernel itself (XATTR_SIZE_MAX).
 _VALUE_MAX = 65_536
@@ -72,7 +74,8 @@ def _xattrs(folder: Path, abilities: Abilities, chance: random.Random) -> None:
         os.setxattr(folder / "few", f"{prefix}.one", chance.randbytes(30))
         os.setxattr(folder, f"{prefix}.folder", b"on a folder")
     os.setxattr(folder / "empty value", "user.empty", b"")
-    os.setxattr(folder / "empty value", b"user.\xc3\xa4\xff\x01", b"odd name")
+    odd = b"user.\xc3\xa4 \x01" + (b"\xff" if abilities.raw_names else b"")
+    os.setxattr(folder / "empty value", odd, b"odd name")
     os.setxattr(folder / "empty value", "user." + "n" * 250, b"long name")
     for number in range(25):
         os.setxattr(folder / "many", f"user.number{number:03}", chance.randbytes(number * 2))
@@ -137,8 +140,11 @@ def _acls(folder: Path) -> None:
 def _times(folder: Path, abilities: Abilities) -> None:
     folder.mkdir()
     seconds = [*_TIMES_S, *(_LONG_TIMES_S if abilities.long_times else ())]
+    if abilities.dos_times:
+        seconds = [_DOS_FIRST_S, 951_782_400, 2**31, _DOS_LAST_S]
     for second in seconds:
-        for part in _NANOSECONDS:
+        # ntfs-3g, which has steps of 100 ns, rounds parts of seconds before 1970 the wrong way.
+        for part in _NANOSECONDS if second >= 0 or abilities.time_step_ns == 1 else (0,):
             # Both times differ, so that one cannot stand for the other.
             moment, other = second * 10**9 + part, 10**18 + second + part * 7 % 10**9
             path = folder / f"{second} {part}"

@@ -130,6 +130,9 @@ def _hash_file(path: bytes) -> bytes:
             while end < stop and (piece := file.read(min(_PIECE, stop - end))):
                 digest.update(piece)
                 end += len(piece)
+                if end > _READ_TWICE_MAX:
+                    # 4 s instead of 15 for 5 GiB by ntfs-3g: the same memory again, not new one.
+                    os.posix_fadvise(file.fileno(), 0, end, os.POSIX_FADV_DONTNEED)
     return digest.digest()
 
 
@@ -167,7 +170,6 @@ def _of_lstat(path: bytes, found: os.stat_result) -> Seen:
         content = os.readlink(path)
     elif stat.S_ISREG(found.st_mode):
         content = _hash_file(path)
-    names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
     return Seen(
         found.st_mode,
         found.st_nlink,
@@ -180,8 +182,19 @@ def _of_lstat(path: bytes, found: os.stat_result) -> Seen:
         found.st_ctime_ns,
         found.st_rdev,
         content,
-        tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names),
+        _xattrs_of(path),
     )
+
+
+def _xattrs_of(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    try:
+        names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
+    except OSError as error:
+        # The driver of exFAT knows no such thing.
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
 
 
 def _of_stat(filesystem: GuestFilesystem, image: VolumeImage, found: Stat) -> Seen:

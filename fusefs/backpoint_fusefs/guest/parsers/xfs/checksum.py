@@ -1,0 +1,72 @@
+"""CRC-32C over many metadata blocks at once.
+
+By table look-ups in numpy: a checksum is the exclusive or of one table value per byte and place, so
+all bytes are looked up together. 1.0 us for 512 bytes, where dissect.util's loop takes 60; no
+installed library has it in C. Knows no format.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UNIT: Final = 512
+_UNITS_AT_ONCE: Final = 16
+"""Gathered values stay in the nearest caches: 2048 units at once take 12 times as long."""
+
+
+def _tables() -> NDArray[np.uint32]:
+    """Value [place][byte]: the checksum of a unit that is zero but for that byte in that place."""
+    last = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        last = np.where(last & 1, (last >> 1) ^ np.uint32(0x82F63B78), last >> 1)
+    tables = np.zeros((_UNIT, 256), np.uint32)
+    tables[-1] = last
+    for place in range(_UNIT - 2, -1, -1):
+        after = tables[place + 1]
+        tables[place] = last[after & 0xFF] ^ (after >> 8)
+    tables.flags.writeable = False
+    return tables
+
+
+_TABLES: Final = _tables()
+_FLAT: Final = _TABLES.ravel()
+_PLACES: Final = np.arange(_UNIT, dtype=np.int32) * 256
+
+
+def crc32c_of_rows(rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Of each row; their length must be a multiple of 512. Overwrites the rows."""
+    count, length = rows.shape
+    rows[:, :4] ^= 0xFF
+    units = rows.reshape(-1, _UNIT)
+    parts = np.empty(len(units), np.uint32)
+    for first in range(0, len(units), _UNITS_AT_ONCE):
+        places = units[first : first + _UNITS_AT_ONCE] + _PLACES
+        values = _FLAT[places]
+        parts[first : first + _UNITS_AT_ONCE] = np.bitwise_xor.reduce(values, axis=1)
+    columns = parts.reshape(count, length // _UNIT)
+    state = columns[:, 0].copy()
+    for column in range(1, columns.shape[1]):
+        state = _after_zeros(state) ^ columns[:, column]
+    return state ^ np.uint32(0xFFFFFFFF)
+
+
+def rows_are_sealed(data: bytes, row_size: int, offset: int) -> NDArray[np.bool_]:
+    """Whether each row holds, little-endian at `offset`, its own checksum (with zeros there)."""
+    rows = np.frombuffer(data, np.uint8).reshape(-1, row_size).copy()
+    stored = rows[:, offset : offset + 4].copy().view("<u4")[:, 0]
+    rows[:, offset : offset + 4] = 0
+    return np.asarray(crc32c_of_rows(rows) == stored, np.bool_)
+
+
+def _after_zeros(state: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """What a checksum becomes over a unit of zeros: the same as that of the unit it starts."""
+    after: NDArray[np.uint32] = (
+        _TABLES[0][state & 0xFF]
+        ^ _TABLES[1][state >> 8 & 0xFF]
+        ^ _TABLES[2][state >> 16 & 0xFF]
+        ^ _TABLES[3][state >> 24]
+    )
+    return after

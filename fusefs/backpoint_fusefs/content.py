@@ -6,7 +6,7 @@ a worker. Disks answer through the repository's ImageReader, which has this shap
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
@@ -22,6 +22,13 @@ class Content(Protocol):
     def read_cached(self, offset: int, length: int) -> bytes | memoryview | None: ...
 
     def read(self, offset: int, length: int) -> bytes | memoryview: ...
+
+
+@runtime_checkable
+class Prefetchable(Protocol):
+    """Content large enough to fetch it before it is asked for."""
+
+    def prefetch(self, offset: int, length: int) -> None: ...
 
 
 class BytesContent:

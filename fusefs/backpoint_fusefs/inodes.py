@@ -15,6 +15,9 @@ FIXED: Final = 0x0001
 VM_FOLDER: Final = 0x0002
 VM_LATEST: Final = 0x0003
 DAY_FOLDER: Final = 0x0004
+GUEST_FILE: Final = 0x0800
+"""To 0x0fff: files of guests, whose numbers are made of other bits (`guest/guest_inodes.py`)."""
+GUEST_FILES: Final = 0x0800
 DAY_LINK: Final = 0x1000
 """To 0x7fff: the newest point of a VM on a day, by the day's number modulo `DAY_LINKS`."""
 DAY_LINKS: Final = 0x7000
@@ -24,9 +27,13 @@ POINT: Final = 0x8000
 
 POINT_FOLDER: Final = POINT
 POINT_JSON: Final = POINT | 0x0001
+GUEST_FOLDER: Final = POINT | 0x0002
 DISK_DESCRIPTOR: Final = POINT | 0x1000
 DISK_FLAT: Final = POINT | 0x2000
 DISKS_MAX: Final = 0x1000
+GUEST_EXTRA: Final = POINT | 0x3000
+"""To 0xbfff: what `guest/` holds besides the guest's own files: explanations, empty folders."""
+GUEST_EXTRAS: Final = 0x1000
 CONFIG_FILE: Final = POINT | 0x4000
 CONFIG_FILES_MAX: Final = 0x4000
 

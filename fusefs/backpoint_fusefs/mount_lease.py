@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -34,14 +36,14 @@ class MountLease:
         self._lease: Lease | None = None
         self._failed = False
 
-    def pin(self, point_id: bytes) -> None:
-        """A file of the point was opened."""
+    def pinned(self, point_id: bytes) -> Callable[[], None]:
+        """A file of the point was opened; to be called when it is closed."""
         self._open[point_id] += 1
         if self._open[point_id] == 1:
             self._changed.set()
+        return partial(self._unpin, point_id)
 
-    def unpin(self, point_id: bytes) -> None:
-        """A file of the point was closed."""
+    def _unpin(self, point_id: bytes) -> None:
         self._open[point_id] -= 1
         if not self._open[point_id]:
             del self._open[point_id]

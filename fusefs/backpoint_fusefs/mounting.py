@@ -21,12 +21,17 @@ import trio
 from backpoint_fusefs.attributes import Owner
 from backpoint_fusefs.catalog_watch import CatalogWatch
 from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
+from backpoint_fusefs.guest.guest_realm import GuestRealm
+from backpoint_fusefs.guest.parser_pool import ParserPool
+from backpoint_fusefs.kernel_notices import tell_kernel
 from backpoint_fusefs.kernel_readahead import raise_read_ahead
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.mount_point import SUBTYPE, find_mount
 from backpoint_fusefs.open_file import PrefetchBudget
-from backpoint_fusefs.operations import MountOperations, MountParts
+from backpoint_fusefs.operations import MountOperations
+from backpoint_fusefs.point_realm import MountParts, PointRealm
 from backpoint_fusefs.point_shelf import PointShelf
+from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import UsageError
 from backpoint_repo.repository import Repository
@@ -40,13 +45,15 @@ _LOG = logging.getLogger("backpoint.mount")
 class MountPlan:
     """mount_point: as the mount table writes it. cache_size: bytes of decoded chunks.
 
-    shared: every user of the machine may read the mount, not only the one who mounts.
+    shared: every user of the machine may read the mount, not only the one who mounts. streams:
+    large alternate streams of NTFS are shown as files.
     """
 
     repository: Repository
     mount_point: Path
     cache_size: int
     shared: bool = False
+    streams: bool = False
 
 
 def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
@@ -70,13 +77,17 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
         PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
         MountLease(repository),
         Owner(os.geteuid(), os.getegid(), plan.shared),
+        ToldOnce(),
     )
-    operations = MountOperations(parts)
+    points = PointRealm(parts)
+    guests = GuestRealm(parts, points, ParserPool(streams=plan.streams))
+    operations = MountOperations(points, guests, watch, parts.tell)
     _mount(operations, plan.mount_point, shared=plan.shared)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_at_signal)
-            nursery.start_soon(watch.run, operations.on_change)
+            nursery.start_soon(watch.run, tell_kernel)
+            nursery.start_soon(guests.run)
             nursery.start_soon(parts.lease.run)
             nursery.start_soon(_when_it_answers, plan.mount_point, ready)
             await pyfuse3.main()
@@ -84,6 +95,7 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
     finally:
         # Lazily where files are open: a process told to end must not hang on its readers.
         pyfuse3.close(unmount=True)
+        guests.close()
         workers.close()
     _LOG.info("%s is unmounted", plan.mount_point)
 
@@ -99,10 +111,11 @@ def _load(watch: CatalogWatch) -> None:
 
 def _mount(operations: MountOperations, place: Path, *, shared: bool) -> None:
     # Never max_read=: pyfuse3 does not repeat it in its init, and libfuse then ends the session.
-    options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "default_permissions", "ro"}
-    options |= {"nosuid", "nodev"}
+    options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "ro", "nosuid", "nodev"}
     if shared:
-        options.add("allow_other")
+        # Guest files have the guest's modes, and the kernel judges others by them. Who mounts for
+        # himself alone holds the keys to all of it: no mode keeps anything from him.
+        options |= {"allow_other", "default_permissions"}
     try:
         pyfuse3.init(operations, str(place), options)
     except RuntimeError as error:

@@ -6,16 +6,16 @@ through untouched; naming them is for `operations.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import outcome
 import trio
 
-from backpoint_fusefs.content import Content
+from backpoint_fusefs.content import Content, Prefetchable
 from backpoint_fusefs.decode_workers import DecodeWorkers
 from backpoint_fusefs.readahead import AHEAD_MAX, SequentialDetector, Window
-from backpoint_repo.image_reader import ImageReader
 
 
 @dataclass
@@ -38,25 +38,28 @@ class PrefetchBudget:
 
 @dataclass(eq=False)
 class OpenFile:
-    """For the event loop only. label: `vm time file`, for messages. point: id, or None."""
+    """For the event loop only. label: `vm time file`, for messages. closed: called at the end."""
 
     content: Content
     workers: DecodeWorkers
     budget: PrefetchBudget
     label: str
-    point: bytes | None = None
+    closed: Callable[[], None] = lambda: None
     _detector: SequentialDetector = field(init=False)
     _waiting: list[Window] = field(init=False, default_factory=list)
     _under_way: dict[Window, trio.Event] = field(init=False, default_factory=dict)
     _counted: bool = field(init=False, default=False)
 
+    _prefetchable: Prefetchable | None = field(init=False)
+
     def __post_init__(self) -> None:
+        self._prefetchable = self.content if isinstance(self.content, Prefetchable) else None
         self._detector = SequentialDetector(self.content.size)
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
         """Raises as `ImageReader.read`."""
-        if isinstance(self.content, ImageReader):
-            self._prefetch(offset, length, self.content)
+        if self._prefetchable is not None:
+            self._prefetch(offset, length, self._prefetchable)
         data = self.content.read_cached(offset, length)
         if data is None and self._under_way:
             await self._settle(offset, length)
@@ -71,6 +74,7 @@ class OpenFile:
         if self._counted:
             self._counted = False
             self.budget.readers -= 1
+        self.closed()
 
     async def _settle(self, offset: int, length: int) -> None:
         """Wait for the prefetches that bring part of this range."""
@@ -82,7 +86,7 @@ class OpenFile:
         for event in events:
             await event.wait()
 
-    def _prefetch(self, offset: int, length: int, reader: ImageReader) -> None:
+    def _prefetch(self, offset: int, length: int, reader: Prefetchable) -> None:
         self._waiting += self._detector.saw(offset, length, self.budget.ahead)
         if self._detector.sequential != self._counted:
             self._counted = not self._counted
@@ -92,7 +96,7 @@ class OpenFile:
         while self._waiting and self.budget.in_flight < self.budget.in_flight_max:
             self._start(self._waiting.pop(0), reader)
 
-    def _start(self, window: Window, reader: ImageReader) -> None:
+    def _start(self, window: Window, reader: Prefetchable) -> None:
         event = trio.Event()
 
         def deliver(_: outcome.Outcome[Any]) -> None:

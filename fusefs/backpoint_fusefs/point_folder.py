@@ -16,8 +16,7 @@ from backpoint_fusefs.point_json import point_json
 from backpoint_repo.point import ConfigFile, Disk, Point
 from backpoint_repo.vmdk_descriptor import describe_flat_disk
 
-_RESERVED = (b"guest",)
-"""Names that later versions put beside the disks."""
+GUEST = b"guest"
 
 Source = bytes | Disk | ConfigFile
 """What a file is read from: these very bytes, a stored disk, a stored file."""
@@ -39,7 +38,7 @@ class PointFolder:
         self.point = point
         self._prefix = point_prefix(point.point_id)
         files = [*_disks(point), _whole(b"point.json", inodes.POINT_JSON, point_json(point))]
-        files += _config_files(point, {file.name for file in files}.union(_RESERVED))
+        files += _config_files(point, {file.name for file in files}.union((GUEST,)))
         self._by_name = {file.name: file for file in files}
         self._by_role = {file.role: file for file in files}
 
@@ -51,17 +50,22 @@ class PointFolder:
 
     def node(self, role: int) -> Node | None:
         """The file with this role."""
+        if role == inodes.GUEST_FOLDER:
+            return self._guest()
         file = self._by_role.get(role)
         return None if file is None else self._node(file)
 
     def find(self, name: bytes) -> Node | None:
-        """The file with this name."""
+        """The file with this name, or `guest`."""
+        if name == GUEST:
+            return self._guest()
         file = self._by_name.get(name)
         return None if file is None else self._node(file)
 
     def entries(self) -> list[Entry]:
-        """All files."""
-        return [Entry(file.name, self._node(file)) for file in self._by_name.values()]
+        """All files, and `guest`."""
+        files = [Entry(file.name, self._node(file)) for file in self._by_name.values()]
+        return [*files, Entry(GUEST, self._guest())]
 
     def name(self, role: int) -> str:
         """A file's name, for messages. Raises KeyError."""
@@ -77,6 +81,11 @@ class PointFolder:
             if first <= role < first + len(self.point.disks):
                 return role - first
         return None
+
+    def _guest(self) -> Node:
+        folder = Number(self._prefix, inodes.POINT_FOLDER).inode
+        inode = Number(self._prefix, inodes.GUEST_FOLDER).inode
+        return Node(inode, NodeKind.FOLDER, moment_of(self.point.time), folder)
 
     def _node(self, file: _File) -> Node:
         folder = Number(self._prefix, inodes.POINT_FOLDER).inode

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
+from backpoint_fusefs import inodes
 from backpoint_fusefs.content import BytesContent, Content, FileContent
 from backpoint_fusefs.point_folder import PointFolder
 from backpoint_repo.chunk_cache import ChunkCache
@@ -56,6 +57,14 @@ class PointShelf:
         if isinstance(source, ConfigFile):
             return FileContent(source, self._repository.chunks, self._cache)
         return BytesContent(source)
+
+    def disks(self, folder: PointFolder) -> list[ImageReader]:
+        """A reader of each disk, in order."""
+        point = folder.point
+        return [
+            self._reader((point.point_id, inodes.DISK_FLAT + number), disk)
+            for number, disk in enumerate(point.disks)
+        ]
 
     def _reader(self, key: tuple[bytes, int], disk: Disk) -> ImageReader:
         with self._lock:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from backpoint_fusefs.mount_point import find_mount
-from backpoint_fusefs.operations import PROCESS_XATTR
+from backpoint_fusefs.point_realm import PROCESS_XATTR
 from backpoint_fusefs.process_mark import process_mark
 from backpoint_repo.errors import RepositoryError, UsageError
 

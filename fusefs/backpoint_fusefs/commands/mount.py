@@ -12,8 +12,9 @@ HELP: Final = "show every restore point as files below a directory"
 _CACHE_SIZE_MIN: Final = 16 << 20
 
 _DESCRIPTION: Final = """
-Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, and
-what is known about it in point.json. Everything is read-only; new points appear by themselves.
+Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, the
+guest's own files below guest/, and what is known about the point in point.json. Everything is
+read-only; new points appear by themselves.
 
 The mount goes on in the background until `backpoint umount DIR`. Only the user who mounts can read
 it, unless --allow-others says otherwise. The agent credential cannot be used: disks are read with
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let every user of this machine read it (without root: see fuse.conf(5))",
     )
     parser.add_argument(
+        "--streams",
+        action="store_true",
+        help="show alternate streams of NTFS that are too large for an extended attribute as files "
+        "named FILE:STREAM",
+    )
+    parser.add_argument(
         "--cache-size",
         metavar="SIZE",
         default="256M",
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     repository = open_from(args)
     require_owner(repository, "mounting")
     tune_for_chunks()  # not before: what scrypt took would be kept too
-    plan = MountPlan(repository, place, cache_size, args.allow_others)
+    plan = MountPlan(repository, place, cache_size, args.allow_others, args.streams)
     if args.foreground:
         log_to_stderr()
         serve_mount(plan, lambda: _report(args, place))

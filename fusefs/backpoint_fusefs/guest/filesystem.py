@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from backpoint_repo.errors import BackpointError
 
-class GuestError(Exception):
+
+class GuestError(BackpointError):
     """A filesystem that cannot be read as it should; the message says what is wrong with it."""
+
+    exit_code = 3
 
 
 class GuestDamaged(GuestError):

@@ -1,0 +1,92 @@
+"""The requests about one filesystem, answered from its parser.
+
+Decides the pages in which folders are listed and when a file's extents are too many to hand over.
+Answers are plain values. Knows no frames and no process.
+"""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final
+
+from backpoint_fusefs.guest.filesystem import (
+    DECODED,
+    Extent,
+    FileId,
+    GuestDamaged,
+    GuestFilesystem,
+    VolumeImage,
+    check_extents,
+)
+from backpoint_fusefs.guest.parsers.open_filesystem import OpenFilesystem
+from backpoint_fusefs.guest.worker.folder_cache import FolderCache
+
+PAGE: Final = 2048
+"""Entries of a folder in one answer."""
+EXTENTS_MAX: Final = 300_000
+"""Of one file; one in more pieces is read through its parser."""
+XATTRS_MAX: Final = 8 << 20
+"""Bytes of one file's attributes. Linux lets a program see 64 KiB of each."""
+
+
+class FilesystemService:
+    """Opens the filesystem when it is made. Raises GuestError."""
+
+    def __init__(self, image: VolumeImage, open_filesystem: OpenFilesystem) -> None:
+        self._image = image
+        self._files: GuestFilesystem = open_filesystem(image)
+        self._folders = FolderCache(self._files.entries)
+
+    def opened(self) -> tuple[FileId, str, int]:
+        """Root, recovery, replayed: see VolumeFacts."""
+        facts = self._files.facts
+        return self._files.root, facts.recovery, facts.replayed
+
+    def stat(self, tree: int, ino: int) -> Sequence[int]:
+        return self._files.stat(FileId(tree, ino))
+
+    def lookup(self, tree: int, ino: int, name: bytes) -> Sequence[int] | None:
+        """The stat of what a folder has under this name."""
+        found = self._folders.folder(FileId(tree, ino)).find(name)
+        return None if found is None else self._files.stat(found)
+
+    def page(self, tree: int, ino: int, number: int) -> tuple[bool, list[Any]]:
+        """Whether there are more pages behind this one; of each entry its name, which file it is,
+        and the file's stat, or None where that cannot be read."""
+        entries = self._folders.folder(FileId(tree, ino)).entries
+        shown = entries[number * PAGE : (number + 1) * PAGE]
+        stats = self._files.stats([entry.file for entry in shown])
+        lines = [(*entry, found) for entry, found in zip(shown, stats, strict=True)]
+        return (number + 1) * PAGE < len(entries), lines
+
+    def readlink(self, tree: int, ino: int) -> bytes:
+        return self._files.readlink(FileId(tree, ino))
+
+    def xattrs(self, tree: int, ino: int) -> dict[bytes, bytes]:
+        found = dict(self._files.xattrs(FileId(tree, ino)))
+        if sum(len(name) + len(value) for name, value in found.items()) > XATTRS_MAX:
+            raise GuestDamaged("a file with more extended attributes than there can be")
+        return found
+
+    def extents(self, tree: int, ino: int) -> bytes:
+        """Offset, length and place of each, as 64-bit numbers of this machine."""
+        found = self._files.stat(FileId(tree, ino))
+        if not stat.S_ISREG(found.mode):
+            raise GuestDamaged("only regular files have extents")
+        checked = check_extents(self._files.extents(found.file), found.size, self._image.size)
+        if len(checked) > EXTENTS_MAX:
+            checked = [Extent(0, found.size, DECODED)]
+        return array("q", [number for extent in checked for number in extent]).tobytes()
+
+    def read(self, tree: int, ino: int, offset: int, length: int) -> bytes:
+        return self._files.read(FileId(tree, ino), offset, length)
+
+    def subvolumes(self) -> dict[bytes, FileId]:
+        return dict(self._files.subvolumes())
+
+    def default_subvolume(self) -> FileId:
+        """What is mounted where nobody names a subvolume; the root where there are none."""
+        found: FileId = getattr(self._files, "default_subvolume", self._files.root)
+        return found

@@ -1,0 +1,179 @@
+"""Everything in the mount but guest files: VMs, days, points, and the files of a point's folder.
+
+Finds what an inode number stands for, loads points when they are touched, opens their files. What
+the tree looks like is for `tree.py` and `point_folder.py`; errno is for `operations.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pyfuse3 import EntryAttributes
+
+from backpoint_fusefs import inodes
+from backpoint_fusefs.attributes import (
+    XATTR_PREFIX,
+    Owner,
+    attributes_of,
+    disk_xattrs,
+    point_xattrs,
+)
+from backpoint_fusefs.catalog_watch import CatalogWatch
+from backpoint_fusefs.content import BytesContent
+from backpoint_fusefs.decode_workers import DecodeWorkers
+from backpoint_fusefs.inodes import README, ROOT, take_apart
+from backpoint_fusefs.kernel_notices import tell_kernel
+from backpoint_fusefs.listing import moment_of
+from backpoint_fusefs.mount_lease import MountLease
+from backpoint_fusefs.node import Entry, Node, NodeKind
+from backpoint_fusefs.open_file import OpenFile, PrefetchBudget
+from backpoint_fusefs.point_folder import PointFolder
+from backpoint_fusefs.point_shelf import PointShelf
+from backpoint_fusefs.process_mark import process_mark
+from backpoint_fusefs.realm import NotAFile, NotAFolder, Stale
+from backpoint_fusefs.told_once import ToldOnce
+from backpoint_fusefs.tree import README_TEXT, Tree
+from backpoint_repo.catalog import PointSummary
+from backpoint_repo.point_selector import format_time
+
+PROCESS_XATTR: Final = XATTR_PREFIX + b"process"
+"""On the root: which process serves the mount, so that `umount` can wait for its end."""
+
+
+@dataclass(frozen=True)
+class MountParts:
+    """What a mount stands on. tell: says a failure in the log, once."""
+
+    watch: CatalogWatch
+    shelf: PointShelf
+    workers: DecodeWorkers
+    budget: PrefetchBudget
+    lease: MountLease
+    owner: Owner
+    tell: ToldOnce
+
+
+class PointRealm:
+    """See `Realm`."""
+
+    def __init__(self, parts: MountParts) -> None:
+        self._parts = parts
+
+    async def attributes(self, inode: int) -> EntryAttributes:
+        return self._attributes(await self._node(inode))
+
+    async def parent(self, folder: int) -> EntryAttributes:
+        return await self.attributes((await self._node(folder)).folder)
+
+    async def lookup(self, folder: int, name: bytes) -> EntryAttributes | None:
+        node = await self._folder_node(folder)
+        point = self._tree.point_at(folder)
+        if point is not None:
+            found = (await self.point_folder(point)).find(name)
+        else:
+            found = self._tree.find(node, name)
+            if found is None and node.growing:
+                await self._parts.watch.refresh(tell_kernel)
+                found = self._tree.find(node, name)
+        return None if found is None else self._attributes(found)
+
+    async def listing(self, folder: int) -> PointListing:
+        node = await self._folder_node(folder)
+        if node.growing:
+            await self._parts.watch.refresh(tell_kernel)
+        point = self._tree.point_at(folder)
+        if point is not None:
+            entries = (await self.point_folder(point)).entries()
+        else:
+            entries = self._tree.entries(node)
+        return PointListing(entries, self._attributes)
+
+    async def target(self, link: int) -> bytes:
+        return (await self._node(link)).target
+
+    async def open(self, file: int) -> OpenFile:
+        parts = self._parts
+        if file == README:
+            return OpenFile(BytesContent(README_TEXT), parts.workers, parts.budget, "README.txt")
+        node, point = await self._node(file), self._tree.point_at(file)
+        if node.kind is not NodeKind.FILE or point is None:
+            raise NotAFile
+        folder, role = await self.point_folder(point), take_apart(file).role
+        content = parts.shelf.content(folder, role)
+        label = f"{point_label(point)} {folder.name(role)}"
+        # Without an await since the content was found: a pin and its file come together.
+        unpin = parts.lease.pinned(point.point_id)
+        return OpenFile(content, parts.workers, parts.budget, label, unpin)
+
+    async def xattrs(self, inode: int) -> Mapping[bytes, bytes]:
+        if inode == ROOT:
+            return {PROCESS_XATTR: process_mark(os.getpid())}
+        point = self._tree.point_at(inode)
+        if point is None:
+            return {}
+        folder, role = await self.point_folder(point), take_apart(inode).role
+        number = folder.disk_number(role)
+        if number is not None:
+            return disk_xattrs(folder.point, number)
+        return point_xattrs(folder.point) if role == inodes.POINT_FOLDER else {}
+
+    async def hidden_xattr(self, inode: int, name: bytes) -> bytes | None:
+        return None
+
+    async def point_folder(self, point: PointSummary) -> PointFolder:
+        """The folder of a point, loaded if it is not at hand."""
+        folder = self._parts.shelf.kept(point.point_id)
+        if folder is None:
+            folder = await self._parts.workers.run(self._parts.shelf.folder, point.point_id)
+            if folder.hidden:
+                self._parts.tell(
+                    f"{point_label(point)}: {folder.hidden} files of this point are not shown"
+                )
+        return folder
+
+    @property
+    def _tree(self) -> Tree:
+        return self._parts.watch.tree
+
+    def _attributes(self, node: Node) -> EntryAttributes:
+        return attributes_of(node, self._parts.owner, self._tree.changed)
+
+    async def _folder_node(self, inode: int) -> Node:
+        node = await self._node(inode)
+        if node.kind is not NodeKind.FOLDER:
+            raise NotAFolder
+        return node
+
+    async def _node(self, inode: int) -> Node:
+        """The node, also where the kernel (or an NFS client) knows its number from long ago."""
+        found = self._tree.node(inode)
+        point = None if found is not None else self._tree.point_at(inode)
+        if point is not None:
+            found = (await self.point_folder(point)).node(take_apart(inode).role)
+        if found is None:
+            raise Stale
+        return found
+
+
+class PointListing:
+    """See `FolderListing`. All entries at once: these folders are small or in memory anyway."""
+
+    def __init__(
+        self, entries: Sequence[Entry], attributes: Callable[[Node], EntryAttributes]
+    ) -> None:
+        self._entries = entries
+        self._attributes = attributes
+
+    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
+        """Made while they are taken."""
+        rest = itertools.islice(self._entries, start, None)
+        return ((name, self._attributes(node)) for name, node in rest)
+
+
+def point_label(point: PointSummary) -> str:
+    """`vm time`, for messages."""
+    return f"{point.vm} {format_time(moment_of(point.time))}"

@@ -14,7 +14,8 @@ class Piece(NamedTuple):
     """Bytes [start, start + length) of a volume.
 
     Stripe units of `unit` bytes lie in turn on the `stripes`, each (disk number, byte offset there
-    of this piece's first unit); a linear piece has one stripe, and unit == length.
+    of this piece's first unit); a linear piece has one stripe, and unit == length. A striped one
+    is whole rows: length is a multiple of unit * len(stripes).
     """
 
     start: int
@@ -35,10 +36,12 @@ class Place(NamedTuple):
 class Volume:
     """name: the folder it is shown as: disk0-p1, disk1 (no partitions), vg0-root.
 
-    kind: ext4, xfs, ...; the parser that reads it, or what else it is (swap, luks, ...), or empty.
-    label, uuid: the filesystem's. devices: names the guest may use for it, such as
-    /dev/mapper/vg0-root. partition: the partition's UUID (PARTUUID), or empty. partition_label: of
-    GPT. problem: a sentence that says why it cannot be read, else empty.
+    pieces: in order and without gaps the whole of it; empty where it cannot be found, which
+    `problem` then says. kind: ext, xfs, ...; the parser that reads it, or what else it is (swap,
+    luks, ...), or empty. label, uuid: the filesystem's, as blkid prints them. devices: names the
+    guest may use for it, such as /dev/mapper/vg0-root. partition: the partition's UUID (PARTUUID),
+    or empty. partition_label: of GPT. problem: a sentence that says why it cannot be read, else
+    empty.
     """
 
     name: str

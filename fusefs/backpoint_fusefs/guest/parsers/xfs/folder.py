@@ -35,11 +35,12 @@ _HEADER_SIZE: Final = {4: 16, 5: 64}
 def folder_entries(reader: BlockReader, folder: Inode) -> Iterator[DirEntry]:
     """Without `.` and `..`."""
     if folder.format == FORMAT_LOCAL:
-        return _in_inode(folder, reader.superblock)
-    return _in_blocks(reader, folder)
+        yield from _in_inode(folder, reader.superblock)
+    else:
+        yield from _in_blocks(reader, folder)
 
 
-def _in_inode(folder: Inode, superblock: Superblock) -> Iterator[DirEntry]:
+def _in_inode(folder: Inode, superblock: Superblock) -> list[DirEntry]:
     raw = folder.data_fork.raw
     if not 6 <= folder.size <= len(raw):
         raise _damaged(folder)
@@ -47,14 +48,15 @@ def _in_inode(folder: Inode, superblock: Superblock) -> Iterator[DirEntry]:
     number_size = 8 if raw[1] else 4
     after_name = superblock.has_file_types + number_size
     at = 2 + number_size
+    found: list[tuple[bytes, int]] = []
     for _ in range(raw[0]):
         name_at = at + 3
         number_at = name_at + raw[at] if at < len(raw) else len(raw)
         at = number_at + after_name
         if at > len(raw):
             raise _damaged(folder)
-        ino = int.from_bytes(raw[at - number_size : at], "big")
-        yield _entry(raw[name_at:number_at], ino, folder, superblock)
+        found.append((raw[name_at:number_at], int.from_bytes(raw[at - number_size : at], "big")))
+    return _entries(found, folder, superblock)
 
 
 def _in_blocks(reader: BlockReader, folder: Inode) -> Iterator[DirEntry]:
@@ -74,7 +76,7 @@ def _in_blocks(reader: BlockReader, folder: Inode) -> Iterator[DirEntry]:
         yield from _in_block(reader, folder, unit)
 
 
-def _in_block(reader: BlockReader, folder: Inode, unit: Unit) -> Iterator[DirEntry]:
+def _in_block(reader: BlockReader, folder: Inode, unit: Unit) -> list[DirEntry]:
     superblock, block = reader.superblock, unit.data
     reader.check_seal(block, unit.at, folder.ino, _SEAL)
     at, end = _HEADER_SIZE[superblock.version], len(block)
@@ -84,6 +86,9 @@ def _in_block(reader: BlockReader, folder: Inode, unit: Unit) -> Iterator[DirEnt
         raise _damaged(folder)
     extra = _ENTRY_HEADER + superblock.has_file_types + _TAG_SIZE + 7
     unpack = _ENTRY.unpack_from
+    found: list[tuple[bytes, int]] = []
+    # Free space of 8 bytes may end a block, and an entry's first two fields are 9.
+    block += b"\0"
     while at < end:
         ino, name_length = unpack(block, at)
         free = ino >> 48 == _FREE
@@ -92,16 +97,24 @@ def _in_block(reader: BlockReader, folder: Inode, unit: Unit) -> Iterator[DirEnt
         if not at + 8 <= after <= end or block[after - 2] << 8 | block[after - 1] != at:
             raise _damaged(folder)
         if not free:
-            name = block[at + _ENTRY_HEADER : at + _ENTRY_HEADER + name_length]
-            if name not in (b".", b".."):
-                yield _entry(name, ino, folder, superblock)
+            name_at = at + _ENTRY_HEADER
+            found.append((block[name_at : name_at + name_length], ino))
         at = after
+    return _entries(found, folder, superblock)
 
 
-def _entry(name: bytes, ino: int, folder: Inode, superblock: Superblock) -> DirEntry:
-    if not name or b"/" in name or b"\0" in name or not superblock.is_inode_number(ino):
+def _entries(
+    found: list[tuple[bytes, int]], folder: Inode, superblock: Superblock
+) -> list[DirEntry]:
+    """Checked together: one by one, 100,000 names take 0.1 s more."""
+    all_names = b"".join(name for name, _ in found)
+    if b"/" in all_names or b"\0" in all_names or not all(name for name, _ in found):
         raise _damaged(folder)
-    return DirEntry(name, FileId(0, ino))
+    # Whether there is room for an inode depends on its block alone.
+    one_of_each = {ino >> superblock.inode_bits: ino for _, ino in found}.values()
+    if not all(superblock.is_inode_number(ino) for ino in one_of_each):
+        raise _damaged(folder)
+    return [DirEntry(name, FileId(0, ino)) for name, ino in found if name != b"." and name != b".."]
 
 
 def _damaged(folder: Inode) -> GuestDamaged:

@@ -10,16 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestUnsupported
+from backpoint_fusefs.guest.filesystem import GuestDamaged
 from backpoint_fusefs.guest.parsers.xfs.block_reader import BlockReader, Span
 from backpoint_fusefs.guest.parsers.xfs.checksum import rows_are_sealed
 from backpoint_fusefs.guest.parsers.xfs.inode import CRC_OFFSET, Inode, decode_inode
 
-_AT_ONCE: Final = 4096
-"""Of the largest inodes (2 KiB), 8 MiB in memory."""
-
-_INO_END: Final = 1 << 39
-"""What a FileId can carry; 256 TiB of volume with inodes of 512 bytes."""
+_AT_ONCE: Final = 2048
+"""1 MiB of inodes of the common size, 4 MiB of the largest."""
 
 
 class InodeTable:
@@ -49,7 +46,7 @@ class InodeTable:
     def _batch(self, inos: Sequence[int]) -> Iterator[Inode | None]:
         size = self._superblock.inode_size
         # Sparse chunks and cut volumes: an impossible number must not spoil its batch.
-        possible = [ino for ino in inos if self._is_possible(ino)]
+        possible = [ino for ino in inos if self._superblock.is_inode_number(ino)]
         spans = [Span(self._superblock.inode_at(ino), size) for ino in possible]
         raws = self._reader.read_many(spans)
         if self._superblock.sealed and raws:
@@ -64,12 +61,7 @@ class InodeTable:
                 found[ino] = None
         return (found.get(ino) for ino in inos)
 
-    def _is_possible(self, ino: int) -> bool:
-        return 0 < ino < _INO_END and self._superblock.is_inode_number(ino)
-
     def _at(self, ino: int) -> int:
-        if ino >= _INO_END:
-            raise GuestUnsupported(f"inode number {ino} is larger than what can be shown")
-        if not self._is_possible(ino):
+        if not self._superblock.is_inode_number(ino):
             raise GuestDamaged(f"inode number {ino} lies outside of the volume")
         return self._superblock.inode_at(ino)

@@ -32,6 +32,8 @@ _READABLE: Final = 0b1_1111_1111
 ranges, parent pointers (hidden attributes), metadata folder (outside of the tree)."""
 
 _NULL_INO: Final = (1 << 64) - 1
+_INO_BITS_MAX: Final = 39
+"""What a FileId can carry: 256 TiB of volume with inodes of 512 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def _check_geometry(found: Superblock, volume_size: int) -> None:
     )
     if not sound:
         raise GuestDamaged("the XFS superblock contradicts itself")
+    if groups << found.group_bits + found.inode_bits > 1 << _INO_BITS_MAX:
+        raise GuestUnsupported("an XFS so large that its inode numbers exceed 39 bits")
     if found.block_count * size > volume_size:
         raise GuestDamaged(
             f"the filesystem has {found.block_count * size} bytes, its volume only {volume_size}"

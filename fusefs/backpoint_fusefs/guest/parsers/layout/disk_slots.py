@@ -19,7 +19,6 @@ from backpoint_fusefs.guest.parsers.layout.signature import Signature
 from backpoint_fusefs.guest.parsers.layout.signatures import identify
 from backpoint_fusefs.guest.parsers.layout.slot import (
     Slot,
-    disk_devices,
     disk_name,
     partition_name,
 )
@@ -41,9 +40,7 @@ def disk_slots(number: int, disk: VolumeImage, limit: int) -> list[Slot]:
     whole = identify(probe, expect_raid=True)
     if whole.kind or not slots:
         problem = "" if whole.kind else _why_nothing(probe, table)
-        return [
-            Slot(disk_name(number), stretch, probe, whole, disk_devices(number), problem=problem)
-        ]
+        return [Slot(disk_name(number), stretch, probe, whole, problem=problem)]
     return slots
 
 
@@ -70,7 +67,7 @@ def _of_partition(number: int, disk: VolumeImage, part: Partition) -> Slot:
         stretch,
         probe,
         signature,
-        disk_devices(number, part.number),
+        (),
         part.uuid,
         part.label,
         problem,

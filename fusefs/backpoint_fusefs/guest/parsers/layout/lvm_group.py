@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
@@ -45,14 +45,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class LogicalVolume:
-    """extents: how many. flags: its status words. snapshot_of: origin, if it is the store of a
-    classic snapshot: then its own bytes are no filesystem."""
+    """extents: how many. flags: its status words. problem: why its own bytes are not what the
+    guest sees in it, where a classic snapshot has to do with it."""
 
     name: str
     segments: tuple[Segment, ...]
     extents: int
     flags: frozenset[str]
-    snapshot_of: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +162,21 @@ def _areas(values: list[int | float | str], *, with_extents: bool) -> list[Area]
 def _mark_snapshots(
     logical: dict[str, LogicalVolume], parts: list[tuple[str, Section]]
 ) -> dict[str, LogicalVolume]:
+    """A snapshot is a hidden volume that names two others: its store has only the differences, and
+    while it is merged, what it is merged into is changed only in part."""
     for _, part in parts:
         for inner in part.values():
             if not isinstance(inner, dict) or inner.get("type") != "snapshot":
                 continue
-            store, origin = inner.get("cow_store", inner.get("merging_store")), inner.get("origin")
-            if isinstance(store, str) and isinstance(origin, str) and store in logical:
-                one = logical[store]
-                logical[store] = LogicalVolume(
-                    one.name, one.segments, one.extents, one.flags, _named(origin)
-                )
+            origin = inner.get("origin")
+            store = inner.get("cow_store", inner.get("merging_store"))
+            if not isinstance(origin, str) or not isinstance(store, str):
+                raise GuestDamaged("LVM2 metadata have a snapshot of nothing")
+            why = {store: f"a snapshot of {_named(origin)}, kept as its differences, is not read"}
+            if "merging_store" in inner:
+                why[origin] = "a snapshot is being merged into it, which is not read"
+            for name in why.keys() & logical.keys():
+                logical[name] = replace(logical[name], problem=why[name])
     return logical
 
 

@@ -8,7 +8,7 @@ its group is not. Groups are told apart by UUID: two may have one name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestError, VolumeImage
@@ -120,7 +120,8 @@ def _problem(member: _Member, group: VolumeGroup | None) -> str:
 
 
 def _is_shown(volume: LogicalVolume) -> bool:
-    return "VISIBLE" in volume.flags and bool(volume.segments)
+    """LVM2 calls the store of a snapshot hidden, and shows it under its own name."""
+    return bool(volume.segments) and ("VISIBLE" in volume.flags or bool(volume.problem))
 
 
 def _volume(
@@ -139,9 +140,8 @@ def _volume(
     except GuestError as reason:
         return Volume(name, size, (), "", devices=devices, problem=str(reason))
     volume = Volume(name, size, pieces, "", devices=devices)
-    if one.snapshot_of:
-        problem = f"a snapshot of {one.snapshot_of}, kept as its differences, which is not read"
-        return Volume(name, size, pieces, "snapshot", devices=devices, problem=problem)
+    if one.problem:
+        return replace(volume, problem=one.problem)
     known = identify(Probe(PiecedImage(volume, disks)))
     why = known.problem or UNREAD.get(known.kind, "")
     return Volume(name, size, pieces, known.kind, known.label, known.uuid, devices, problem=why)

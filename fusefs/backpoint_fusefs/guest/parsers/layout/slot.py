@@ -1,11 +1,11 @@
 """A place where a volume may be: a disk, a partition, the inside of a mirror.
 
-Decides what a volume in such a place is called, and by which names the guest knows the place.
+Decides what a volume in such a place is called. /dev/sda1 and the like are not among its `devices`:
+they depend on the guest's drivers and their order, so `root_view` guesses them and says so.
 """
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass
 
 from backpoint_fusefs.guest.parsers.layout.partition import Partition
@@ -50,26 +50,3 @@ def disk_name(disk: int) -> str:
 
 def partition_name(disk: int, partition: Partition) -> str:
     return f"disk{disk}-p{partition.number}"
-
-
-def disk_devices(disk: int, number: int | None = None) -> tuple[str, ...]:
-    """What Linux calls the disk, or its partition, on the controllers that VMs have, if disks
-    are found in their order."""
-    letters = _letters(disk)
-    plain = "" if number is None else str(number)
-    after_digit = "" if number is None else f"p{number}"
-    return (
-        *(f"/dev/{prefix}{letters}{plain}" for prefix in ("sd", "vd", "xvd", "hd")),
-        f"/dev/nvme{disk}n1{after_digit}",
-    )
-
-
-def _letters(disk: int) -> str:
-    """a to z, aa, ab, ..."""
-    found = ""
-    while True:
-        disk, letter = divmod(disk, 26)
-        found = string.ascii_lowercase[letter] + found
-        if not disk:
-            return found
-        disk -= 1

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from backpoint_fusefs.guest.volume import Volume
 
-_NAME: Final = re.compile(r"\\DosDevices\\([A-Z]):", re.IGNORECASE)
+_NAME: Final = re.compile(r"\\DosDevices\\([A-Z]):", re.IGNORECASE | re.ASCII)
 _MBR: Final = struct.Struct("<IQ")
 _GPT_MARK: Final = b"DMIO:ID:"
 _GPT_SIZE: Final = len(_GPT_MARK) + 16

@@ -21,7 +21,7 @@ that was ever seen."""
 VALUE_MAX: Final = 1024
 """Bytes; the ones that name a fixed drive have 12 or 24, the texts up to some 300."""
 
-_DRIVE: Final = re.compile(r"\\DosDevices\\[A-Z]:", re.IGNORECASE)
+_DRIVE: Final = re.compile(r"\\DosDevices\\[A-Z]:", re.IGNORECASE | re.ASCII)
 
 
 class HiveFile(Protocol):

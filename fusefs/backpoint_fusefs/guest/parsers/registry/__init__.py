@@ -1,0 +1,1 @@
+"""The Windows registry, as far as drive letters need it."""

@@ -17,6 +17,7 @@ class Abilities:
 
     big_sparse_size: 0 for none. time_step_ns: how fine times are. long_times: before 1970 and after
     2038; dos_times: from 1980 to 2107 only. unwritten: extents that fallocate reserves.
+    xattr_space: bytes that one file's attributes may take together, with their names.
     many_links, many_entries: counts.
     """
 
@@ -25,6 +26,7 @@ class Abilities:
     symlink_max: int = 4095
     devices: bool = True
     xattrs: bool = True
+    xattr_space: int = 3_000
     acls: bool = True
     owners: bool = True
     raw_names: bool = True

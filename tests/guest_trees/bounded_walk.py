@@ -31,7 +31,8 @@ FILES_MAX: Final = 20_000
 _PIECE: Final = 64 << 10
 _SLOW_S: Final = 2.0
 _INO_END: Final = 1 << 39
-_INT64: Final = range(-(1 << 63), 1 << 63)
+# What msgpack can carry.
+_NUMBERS: Final = range(-(1 << 63), 1 << 64)
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class BoundedWalk:
         for name, file in entries:
             if not name or b"\0" in name or name in (b".", b".."):
                 self.broken.append(f"an impossible name: {name[:40]!r}")
-            if not 0 < file.ino < _INO_END or file.tree not in _INT64:
+            if not 0 < file.ino < _INO_END or file.tree not in _NUMBERS:
                 self.broken.append(f"an impossible number: {file}")
         files = [entry.file for entry in entries]
         stats = self._try("stats", lambda: filesystem.stats(files))
@@ -104,8 +105,7 @@ class BoundedWalk:
         return entries
 
     def _judge_stat(self, found: Stat) -> None:
-        times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
-        if not all(value in _INT64 for value in (*found, *times)):
+        if not all(value in _NUMBERS for value in found):
             self.broken.append(f"more than 64 bits: {found}")
         elif found.size < 0 or found.allocated < 0 or found.nlink < 0 or found.mode >> 16:
             self.broken.append(f"an impossible stat: {found}")

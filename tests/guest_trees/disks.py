@@ -97,8 +97,11 @@ def make_image(path: Path, kind: Kind, size: int, options: Sequence[str] = ()) -
     run(*_MKFS[kind], *options, path)
 
 
-def abilities_of(kind: Kind) -> Abilities:
-    """What the driver of `kind` holds, on a filesystem made without further options."""
+def abilities_of(kind: Kind, block_size: int = 4096) -> Abilities:
+    """What the driver of `kind` holds, on a filesystem made without further options; block_size:
+    of ext2, ext3 and ext4, whose links and attributes must fit a block."""
+    if block_size < 4096:
+        return replace(_ABILITIES[kind], symlink_max=block_size - 1, xattr_space=block_size - 124)
     return _ABILITIES[kind]
 
 

@@ -34,6 +34,7 @@ from guest_trees.mutations import BLOCK, MutatedImage, Mutation, metadata_blocks
 _MEMORY_MAX: Final = 1 << 30
 """Bytes of address space that a walk may add to what the process has."""
 _CPU_MAX_S: Final = 20
+_CLOCK_MAX_S: Final = 90
 _FAULTS: Final = ("broken", "defect", "slow", "out of memory", "crashed", "timed out")
 
 
@@ -66,15 +67,14 @@ class Fuzz:
         finally:
             image.close()
 
-    def survives(self, seed: int, timeout_s: float = 90) -> Survival:
+    def survives(self, seed: int, timeout_s: float = _CLOCK_MAX_S) -> Survival:
         """timeout_s: of the clock; the walk may use 20 s of a CPU."""
-        mutation = self.mutation(seed)
-        return _walk_in_child(self._path, mutation, self._open, timeout_s)
+        return walk_in_child(self._path, self.mutation(seed), self._open, timeout_s)
 
-    def sound(self, timeout_s: float = 90) -> Survival:
+    def sound(self) -> Survival:
         """What becomes of the image as it is."""
         nothing = Mutation("nothing", (), self._path.stat().st_size)
-        return _walk_in_child(self._path, nothing, self._open, timeout_s)
+        return walk_in_child(self._path, nothing, self._open, _CLOCK_MAX_S)
 
 
 def blocks_of_interest(base: Path, open_filesystem: OpenFilesystem) -> list[int]:
@@ -95,9 +95,14 @@ class _TracedImage:
         return self._image.read(offset, length)
 
 
-def _walk_in_child(
-    base: Path, mutation: Mutation, open_filesystem: OpenFilesystem, timeout_s: float
+def walk_in_child(
+    base: Path,
+    mutation: Mutation,
+    open_filesystem: OpenFilesystem,
+    timeout_s: float,
+    cpu_max_s: int = _CPU_MAX_S,
 ) -> Survival:
+    """A BoundedWalk over the mutated image at `base`, in a process of its own."""
     reader, writer = os.pipe()
     # An exec would import everything again for each of thousands of seeds.
     child = os.fork()
@@ -106,7 +111,8 @@ def _walk_in_child(
         try:
             os.close(reader)
             with open(writer, "w", encoding="utf-8") as tell:
-                _walk_as_child(MutatedImage(FileImage(base), mutation), open_filesystem, tell)
+                _limit(cpu_max_s, tell)
+                _walk(MutatedImage(FileImage(base), mutation), open_filesystem, tell)
             code = 0
         finally:
             os._exit(code)
@@ -138,23 +144,25 @@ def _outcome(code: int, said: str) -> str:
     return f"crashed signal {-code}: {where}"
 
 
-def _walk_as_child(image: VolumeImage, open_filesystem: OpenFilesystem, tell: IO[str]) -> None:
+def _limit(cpu_max_s: int, tell: IO[str]) -> None:
     faulthandler.enable(tell)
     faulthandler.register(signal.SIGXCPU, tell, all_threads=False, chain=True)
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (has + _MEMORY_MAX, has + _MEMORY_MAX))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_MAX_S, _CPU_MAX_S + 2))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_max_s, cpu_max_s + 2))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _walk(image: VolumeImage, open_filesystem: OpenFilesystem, tell: IO[str]) -> None:
     walk = BoundedWalk(image)
     try:
         walk.run(open_filesystem, read=True)
         tell.write(walk.outcome())
     except MemoryError:
         tell.write("out of memory")
-    tell.flush()
 
 
-def parser_survives(kind: str, path: Path, seed: int, timeout_s: float = 90) -> Survival:
+def parser_survives(kind: str, path: Path, seed: int, timeout_s: float = _CLOCK_MAX_S) -> Survival:
     """One seed on the sound image at `path`, as `make` of its FuzzBase makes it."""
     return Fuzz(kind, path).survives(seed, timeout_s)
 
@@ -169,7 +177,9 @@ def main(words: Sequence[str]) -> int:
         fuzz = Fuzz(asked.kind, base)
         sound = fuzz.sound()
         print(f"sound: {sound.outcome} ({sound.cpu_s:.2f} s, {sound.memory >> 20} MiB)")
-        faults = 0 if sound.outcome.startswith("clean") else 1
+        if not sound.outcome.startswith("clean"):
+            return 1
+        faults = 0
         counts: collections.Counter[str] = collections.Counter()
         longest, largest = sound.cpu_s, sound.memory
         first, last = (int(number) for number in asked.seeds.split(":"))

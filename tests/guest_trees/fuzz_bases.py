@@ -27,15 +27,16 @@ class FuzzBase:
     make: Callable[[Path], None]
 
 
-def _small(kind: Kind) -> Abilities:
-    return replace(abilities_of(kind), big_sparse_size=0, many_links=60, many_entries=200)
+def _small(kind: Kind, block_size: int = 4096) -> Abilities:
+    whole = abilities_of(kind, block_size)
+    return replace(whole, big_sparse_size=0, many_links=60, many_entries=200)
 
 
-def _filled(kind: Kind, mib: int, options: tuple[str, ...] = (), **less: int) -> FuzzBase:
+def _filled(kind: Kind, mib: int, *options: str, block_size: int = 4096) -> FuzzBase:
     def make(path: Path) -> None:
         make_image(path, kind, mib * _MIB, options)
         with mounted_image(path, kind) as root:
-            fill(root, replace(_small(kind), **less))  # type: ignore[arg-type]
+            fill(root, _small(kind, block_size))
 
     return FuzzBase("ext" if kind.startswith("ext") else kind, make)
 
@@ -74,12 +75,11 @@ def _iso(path: Path) -> None:
 
 
 BASES: Final[dict[str, FuzzBase]] = {
-    "ext4": _filled("ext4", 64, ("-O", "^metadata_csum,inline_data", "-N", "4096")),
-    "ext4-sums": _filled("ext4", 64, ("-N", "4096")),
-    "ext3": _filled("ext3", 64, ("-N", "4096")),
-    "ext2": _filled("ext2", 64, ("-b", "1024", "-N", "4096"), symlink_max=1023),
+    "ext4": _filled("ext4", 64, "-O", "^metadata_csum,inline_data", "-N", "4096"),
+    "ext4-sums": _filled("ext4", 64, "-N", "4096"),
+    "ext3": _filled("ext3", 64, "-N", "4096"),
+    "ext2": _filled("ext2", 64, "-b", "1024", "-N", "4096", block_size=1024),
     "xfs": _filled("xfs", 304),
-    "xfs4": _filled("xfs", 304, ("-m", "crc=0"), long_times=0),
     "btrfs": FuzzBase("btrfs", _btrfs),
     "ntfs": _filled("ntfs", 64),
     "exfat": _filled("exfat", 64),

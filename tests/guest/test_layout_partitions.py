@@ -3,6 +3,7 @@ gives them; what has none is found as well, and nothing is silently absent."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import struct
 from collections.abc import Callable
@@ -59,17 +60,21 @@ def _row(volume: Volume) -> tuple[int, int, int, str, str]:
 def _expected(path: Path, sector: int = _SECTOR) -> list[tuple[int, int, int, str, str]]:
     """As `_row`, by libblkid. Of a container it says what the kernel does: two sectors."""
     columns = "NR,START,SECTORS,UUID,NAME"
-    said = run(
-        *("partx", "--pairs", "-S", str(sector), "--output", columns, path),
-        environment={"LC_ALL": "C.UTF-8"},
-    )
+    said = run("partx", "--pairs", "-S", str(sector), "--output", columns, path)
     rows = []
     for line in said.splitlines():
         part = dict(word.split("=", 1) for word in shlex.split(line))
         # In sectors of 512 bytes whatever the disk's are.
         start, size = int(part["START"]) * _SECTOR, int(part["SECTORS"]) * _SECTOR
-        rows.append((int(part["NR"]), start, size, part["UUID"], part["NAME"]))
+        rows.append((int(part["NR"]), start, size, part["UUID"], _unescaped(part["NAME"])))
     return rows
+
+
+def _unescaped(text: str) -> str:
+    """partx writes the bytes of what is not ASCII as \\xc3."""
+    return re.sub(
+        rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode()
+    ).decode()
 
 
 _GPT = """label: gpt

@@ -29,8 +29,11 @@ _VOLUME_ID = 0x08
 _FOLDER = 0x10
 _EXFAT_LABEL = 0x83
 _MAX_ROOT = 65536
-_MAX_CLUSTERS = 8
-"""Of a root folder, in search of its label, which is near its beginning."""
+_MAX_CLUSTERS = 100
+"""Of a root folder, in search of its label, as many as blkid reads; mostly it comes first."""
+_FAT_PAGE = 4096
+_MAX_EXFAT_CLUSTERS = 8
+"""exFAT's are larger, and its label is written by format, before all names."""
 
 
 class _Boot(NamedTuple):
@@ -77,7 +80,7 @@ def exfat(probe: Probe) -> Signature | None:
         return None
     cluster = 1 << (sector_bits + cluster_bits)
     label = ""
-    for _ in range(_MAX_CLUSTERS):
+    for _ in range(_MAX_EXFAT_CLUSTERS):
         if not 2 <= root < clusters + 2:
             break
         at = (heap << sector_bits) + (root - 2) * cluster
@@ -120,12 +123,15 @@ def _fat32_root(probe: Probe, boot: _Boot) -> Iterator[bytes]:
     (cluster,) = struct.unpack_from("<I", probe.head, 44)
     data = (boot.reserved + boot.fats * boot.fat_sectors) * boot.sector
     size = boot.cluster * boot.sector
+    page_at, page = -1, b""
     for _ in range(_MAX_CLUSTERS):
         if not 2 <= cluster < boot.clusters + 2:
             return
         yield probe.read(data + (cluster - 2) * size, min(size, _MAX_ROOT))
-        link = probe.read(boot.reserved * boot.sector + 4 * cluster, 4)
-        cluster = int.from_bytes(link, "little") & 0x0FFFFFFF
+        at, within = divmod(4 * cluster, _FAT_PAGE)
+        if at != page_at:
+            page_at, page = at, probe.read(boot.reserved * boot.sector + at * _FAT_PAGE, _FAT_PAGE)
+        cluster = int.from_bytes(page[within : within + 4], "little") & 0x0FFFFFFF
 
 
 def _fat_label(root: Iterator[bytes]) -> str:

@@ -74,6 +74,8 @@ def _mirror(members: list[tuple[Slot, MdMember]]) -> Slot | None:
 def _names(member: MdMember) -> tuple[str, tuple[str, ...]]:
     """Names are `host:name`; names that are numbers are those of the devices."""
     name = _NOT_IN_NAMES.sub("_", member.name.rsplit(":", 1)[-1])[:32]
+    if member.minor >= 0:
+        name = str(member.minor)
     if name.isdigit():
         return f"md{name}", (f"/dev/md{name}", f"/dev/md/{name}")
     if not name:

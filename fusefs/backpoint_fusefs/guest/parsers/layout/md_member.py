@@ -29,6 +29,7 @@ class MdMember:
     """level: 1 for a mirror, as the kernel numbers them. offset, size: of the data, in bytes.
 
     complete: it has every block of the array. events: how often the array's metadata changed.
+    minor: of metadata 0.90, which has no name, the number of its device; else -1.
     """
 
     set_uuid: str
@@ -38,6 +39,7 @@ class MdMember:
     size: int
     events: int
     complete: bool
+    minor: int = -1
 
 
 def find_member(probe: Probe) -> MdMember | None:
@@ -100,12 +102,5 @@ def _old_member(block: bytes) -> MdMember | None:
     uuid = uuid_text(struct.pack(">4I", words[5], *words[13:16]))
     events = words[39] | words[40] << 32
     state = words[992 + 4]
-    return MdMember(
-        uuid,
-        str(words[11]),
-        level,
-        0,
-        words[8] * 1024,
-        events,
-        state & 0b111 == _OLD_ACTIVE_AND_IN_SYNC,
-    )
+    complete = state & 0b111 == _OLD_ACTIVE_AND_IN_SYNC
+    return MdMember(uuid, "", level, 0, words[8] * 1024, events, complete, words[11])

@@ -49,7 +49,8 @@ def test_a_disk_and_its_files_are_equal_to_the_source(guest: MountedRepository, 
     assert (folder / "web.vmx").read_bytes() == b"guestOS = debian\n" * 10_000
     by_date = guest.place / "by-date/2026-11-20/web 1"
     assert json.loads((by_date / "point.json").read_text())["label"] == "first"
-    assert len(os.listdir(folder)) == 5
+    assert len(os.listdir(folder)) == 6
+    assert os.listdir(folder).count("guest") == 1
     assert sorted(os.listdir(guest.place)) == ["README.txt", "by-date", "vms"]
     run("find", guest.place, "-ls")
 

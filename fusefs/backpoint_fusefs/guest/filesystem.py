@@ -149,7 +149,8 @@ def check_extents(extents: Iterable[Extent], size: int, volume_size: int) -> lis
     end = 0
     for extent in extents:
         offset, length, at = extent
-        if offset != end or length <= 0 or at < DECODED or at > volume_size - length:
+        beyond = at >= 0 and at > volume_size - length
+        if offset != end or length <= 0 or at < DECODED or beyond:
             raise GuestDamaged(f"a file's extents are impossible at byte {offset}")
         end += length
         if checked:

@@ -28,7 +28,10 @@ class FileMap:
 
 
 def describe_file(volume: GuestVolume, file: FileId) -> FileMap | None:
-    """Blocks; None where it is no regular file. Raises GuestError, and what reading disks raises."""
+    """Blocks; None for what is no regular file.
+
+    Raises GuestError, and what reading the disks raises.
+    """
     found = volume.stat(file)
     if not stat.S_ISREG(found.mode):
         return None

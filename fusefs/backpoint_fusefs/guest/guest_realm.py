@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -32,6 +32,7 @@ from backpoint_fusefs.guest.guest_view import Extra, GuestView, Target, TreeTop
 from backpoint_fusefs.guest.guest_volume import Line
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.guest.point_guest import PointGuest
+from backpoint_fusefs.guest.xattr_shelf import Listed, XattrShelf
 from backpoint_fusefs.inodes import Number, take_apart
 from backpoint_fusefs.listing import moment_of
 from backpoint_fusefs.node import Node, NodeKind
@@ -44,7 +45,6 @@ _VIEWS_KEPT: Final = 32
 """Points whose volumes are known; processes are bounded elsewhere."""
 _PARENTS_KEPT: Final = 1 << 16
 _END_EVERY_S: Final = 10.0
-_XATTRS_KEPT: Final = 256
 
 
 class _File(NamedTuple):
@@ -67,7 +67,7 @@ class GuestRealm:
         self._slots = TreeSlots()
         self._views: OrderedDict[bytes, GuestView] = OrderedDict()
         self._parents: OrderedDict[int, int] = OrderedDict()
-        self._xattrs: OrderedDict[int, Mapping[bytes, bytes]] = OrderedDict()
+        self._xattrs = XattrShelf()
 
     async def run(self) -> None:
         """End processes that nobody needs, until cancelled."""
@@ -144,14 +144,8 @@ class GuestRealm:
     async def xattrs(self, inode: int) -> Mapping[bytes, bytes]:
         if take_guest_apart(inode) is None:
             return {}
-        known = self._xattrs.get(inode)
-        if known is None:
-            one = await self._file(inode)
-            known = await one.volume.run(one.volume.blocking.xattrs, one.file)
-            self._xattrs[inode] = known
-            while len(self._xattrs) > _XATTRS_KEPT:
-                self._xattrs.popitem(last=False)
-        return known
+        one = await self._file(inode)
+        return await self._xattrs.xattrs(inode, one.volume, one.file)
 
     async def hidden_xattr(self, inode: int, name: bytes) -> bytes | None:
         """Of a volume's top folder: what is known of the volume."""
@@ -176,6 +170,14 @@ class GuestRealm:
     def close(self) -> None:
         """End all processes."""
         self._pool.close()
+
+    def listed(self, one: _File, lines: Sequence[Line]) -> None:
+        """A page of a folder was read."""
+        key = TreeKey(one.point.point_id, one.place, one.file.tree)
+        slot = self._slots.slot(key)
+        files = [line.file for line in lines if line.file.tree == one.file.tree]
+        numbers = [guest_inode(slot, file.ino) for file in files]
+        self._xattrs.listed(Listed(one.volume, numbers, files))
 
     def child_attributes(self, folder: int, one: _File, line: Line) -> EntryAttributes:
         """Of an entry in a listing. Does not wait."""
@@ -317,6 +319,7 @@ class _GuestListing:
         self._number = 0
         self._more = True
         self._lines: list[Line] = []
+        self._covered: dict[bytes, EntryAttributes] = {}
 
     async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
         while True:
@@ -328,11 +331,7 @@ class _GuestListing:
                 return ()
             await self._turn()
         shown = itertools.islice(self._lines, start - self._first, None)
-        covered = {
-            line.name: await self._realm.crossed_attributes(self._folder, top)
-            for line in self._lines
-            if (top := self._one.view.crossed(self._one.place, line.file)) is not None
-        }
+        covered = self._covered
         return ((line.name, covered.get(line.name) or self._attributes(line)) for line in shown)
 
     async def _turn(self) -> None:
@@ -342,6 +341,12 @@ class _GuestListing:
         self._first += len(self._lines)
         self._number += 1
         self._more, self._lines = page.more, page.lines
+        self._realm.listed(self._one, page.lines)
+        self._covered = {
+            line.name: await self._realm.crossed_attributes(self._folder, top)
+            for line in page.lines
+            if (top := self._one.view.crossed(self._one.place, line.file)) is not None
+        }
 
     def _attributes(self, line: Line) -> EntryAttributes:
         return self._realm.child_attributes(self._folder, self._one, line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import (
@@ -30,7 +30,8 @@ INO_BITS: Final = 39
 _NAME_MAX: Final = 1024
 """HFS+ and NTFS count 255 characters, of up to 4 bytes each."""
 _LINK_MAX: Final = 4096
-_TIME_MAX: Final = 2**62
+_TIMES: Final = range(-(2**63), 2**64)
+"""The years 1677 to 2554, in nanoseconds since 1970: what fits a message."""
 _DEADLY_KEPT: Final = 1000
 _NOWHERE: Final = FileId(0, (1 << INO_BITS) - 1)
 """For entries whose file has an impossible number: nothing is there."""
@@ -121,12 +122,14 @@ class GuestVolume:
         return target
 
     def xattrs(self, file: FileId) -> dict[bytes, bytes]:
-        found = self._ask("xattrs", *file)
-        if not isinstance(found, Mapping):
-            raise _nonsense("xattrs")
-        if not all(isinstance(part, bytes) for pair in found.items() for part in pair):
-            raise _nonsense("xattrs")
-        return {name: value for name, value in found.items() if b"\0" not in name}
+        return _xattrs(self._ask("xattrs", *file))
+
+    def xattrs_of(self, files: Sequence[FileId]) -> list[dict[bytes, bytes] | None]:
+        """Of many files, in their order; None for one whose attributes cannot be read."""
+        found = self._ask("xattrs_of", *files)
+        if not isinstance(found, tuple) or len(found) != len(files):
+            raise _nonsense("xattrs_of")
+        return [None if one is None else _xattrs(one) for one in found]
 
     def extents(self, found: Stat) -> list[Extent]:
         """Of a regular file, checked."""
@@ -208,9 +211,17 @@ def _stat(found: Any) -> Stat:
         raise GuestDamaged(f"the file {made.ino} has an impossible owner or number of links")
     if not 0 <= made.mode < 1 << 16 or not 0 <= made.rdev < 1 << 64:
         raise GuestDamaged(f"the file {made.ino} has an impossible mode or device number")
-    if any(abs(moment) > _TIME_MAX for moment in (made.atime_ns, made.mtime_ns, made.ctime_ns)):
+    if not all(moment in _TIMES for moment in (made.atime_ns, made.mtime_ns, made.ctime_ns)):
         raise GuestDamaged(f"the file {made.ino} has an impossible time")
     return made
+
+
+def _xattrs(found: Any) -> dict[bytes, bytes]:
+    if not isinstance(found, Mapping):
+        raise _nonsense("xattrs")
+    if not all(isinstance(part, bytes) for pair in found.items() for part in pair):
+        raise _nonsense("xattrs")
+    return {name: value for name, value in found.items() if b"\0" not in name}
 
 
 def _line(line: Any) -> Line | None:

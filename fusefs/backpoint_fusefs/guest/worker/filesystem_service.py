@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from backpoint_fusefs.guest.filesystem import (
@@ -16,7 +16,9 @@ from backpoint_fusefs.guest.filesystem import (
     Extent,
     FileId,
     GuestDamaged,
+    GuestError,
     GuestFilesystem,
+    Stat,
     VolumeImage,
     check_extents,
 )
@@ -39,15 +41,23 @@ class FilesystemService:
         self._files: GuestFilesystem = open_filesystem(image)
         self._folders = FolderCache(self._files.entries)
 
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """All requests by name."""
+        requests = (
+            *(self.opened, self.stat, self.lookup, self.page, self.readlink, self.xattrs),
+            *(self.xattrs_of, self.extents, self.read, self.subvolumes, self.default_subvolume),
+        )
+        return {request.__name__: request for request in requests}
+
     def opened(self) -> tuple[FileId, str, int]:
         """Root, recovery, replayed: see VolumeFacts."""
         facts = self._files.facts
         return self._files.root, facts.recovery, facts.replayed
 
-    def stat(self, tree: int, ino: int) -> Sequence[int]:
+    def stat(self, tree: int, ino: int) -> Stat:
         return self._files.stat(FileId(tree, ino))
 
-    def lookup(self, tree: int, ino: int, name: bytes) -> Sequence[int] | None:
+    def lookup(self, tree: int, ino: int, name: bytes) -> Stat | None:
         """The stat of what a folder has under this name."""
         found = self._folders.folder(FileId(tree, ino)).find(name)
         return None if found is None else self._files.stat(found)
@@ -69,6 +79,16 @@ class FilesystemService:
         if sum(len(name) + len(value) for name, value in found.items()) > XATTRS_MAX:
             raise GuestDamaged("a file with more extended attributes than there can be")
         return found
+
+    def xattrs_of(self, *files: tuple[int, int]) -> list[dict[bytes, bytes] | None]:
+        """Of many files; None for one whose attributes cannot be read."""
+        return [self._xattrs_or_none(*file) for file in files]
+
+    def _xattrs_or_none(self, tree: int, ino: int) -> dict[bytes, bytes] | None:
+        try:
+            return self.xattrs(tree, ino)
+        except GuestError:
+            return None
 
     def extents(self, tree: int, ino: int) -> bytes:
         """Offset, length and place of each, as 64-bit numbers of this machine."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 
+from backpoint_fusefs.guest.filesystem import FileId
 from backpoint_fusefs.guest.worker.filesystem_service import FilesystemService
 
 
 class GuestFileStream(io.RawIOBase):
-    """size: bytes. Read-only."""
+    """Read-only. Raises GuestError."""
 
-    def __init__(self, service: FilesystemService, tree: int, ino: int, size: int) -> None:
+    def __init__(self, service: FilesystemService, file: FileId) -> None:
         self._service = service
-        self._file = (tree, ino)
-        self._size = size
+        self._file = file
+        self._size = service.stat(*file).size
         self._at = 0
 
     def readable(self) -> bool:

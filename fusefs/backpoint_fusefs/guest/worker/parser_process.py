@@ -87,7 +87,8 @@ class ParserProcess:
         self._stream = ours
         self._fault: BackpointError | None = None
         try:
-            self._result("starting", time.monotonic())
+            # The first answer comes unasked: it is confined.
+            self._answer_to("start")
             self.ask("open", *(image.size for image in images))
         except BaseException:
             self.end()
@@ -107,13 +108,7 @@ class ParserProcess:
         with self._lock:
             if not self.alive:
                 raise ParserDied("its parser has been ended")
-            self._fault = None
-            try:
-                self._stream.settimeout(self._allowance.silence_s)
-                self._frames.send(FrameKind.REQUEST, pack((name, *arguments)))
-                return self._result(name, time.monotonic())
-            except (PeerGone, TimeoutError) as error:
-                raise self._died(name, error) from error
+            return self._answer_to(name, pack((name, *arguments)))
 
     def end_if_idle(self) -> bool:
         """Kill it unless it is answering somebody."""
@@ -131,8 +126,19 @@ class ParserProcess:
         self._process.wait(_END_S)
         self._frames.close()
 
-    def _result(self, name: str, started: float) -> Any:
+    def _answer_to(self, name: str, request: bytes | None = None) -> Any:
+        self._fault = None
+        try:
+            if request is not None:
+                self._stream.settimeout(self._allowance.silence_s)
+                self._frames.send(FrameKind.REQUEST, request)
+            return self._result()
+        except (PeerGone, TimeoutError) as error:
+            raise self._died(name, error) from error
+
+    def _result(self) -> Any:
         """Serve reads until the answer comes."""
+        started = time.monotonic()
         left, reading_s = self._allowance.bytes_read, 0.0
         while True:
             self._stream.settimeout(self._allowance.silence_s)

@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from backpoint_fusefs.guest.filesystem import GuestError
 from backpoint_fusefs.guest.worker.channel_image import ChannelImage
@@ -26,11 +26,15 @@ from backpoint_fusefs.guest.worker.frames import (
 from backpoint_fusefs.guest.worker.sandbox import SandboxMissing, confine
 
 LAYOUT: Final = "layout"
+WINDOWS: Final = "ntfs"
 READ: Final = struct.Struct(">IQI")
 """Which image, offset, length."""
 _CODECS: Final = ("ascii", "latin-1", "utf-8", "utf-16-le", "utf-16-be", "cp437", "cp1252")
 """Python loads a codec from a file at its first use, which the sandbox forbids."""
 _MESSAGE_MAX: Final = 500
+
+if TYPE_CHECKING:
+    from backpoint_fusefs.guest.worker.filesystem_service import FilesystemService
 
 Methods = dict[str, Callable[..., Any]]
 
@@ -45,11 +49,14 @@ def main() -> int:
     frames = FrameSocket(socket.socket(fileno=int(descriptor)))
     for name in _CODECS:
         codecs.lookup(name)
-    prepare = _prepared(kind, streams == "streams")
     try:
+        prepare = _prepared(kind, streams == "streams")
         confine()
+    except ImportError as error:
+        _refuse(frames, "SandboxMissing", f"this installation is incomplete: {error}")
+        return 1
     except SandboxMissing as error:
-        frames.send(FrameKind.ERROR, pack(("SandboxMissing", str(error))))
+        _refuse(frames, "SandboxMissing", str(error))
         return 1
     frames.send(FrameKind.RESULT, pack("ready"))
     _serve(frames, prepare)
@@ -63,34 +70,25 @@ def _prepared(kind: str, streams: bool) -> Callable[[list[ChannelImage]], Method
 
         return layout_methods
     from backpoint_fusefs.guest.parsers.open_filesystem import load_parser
-    from backpoint_fusefs.guest.parsers.registry.mounted_devices import read_mounted_devices
     from backpoint_fusefs.guest.worker.filesystem_service import FilesystemService
-    from backpoint_fusefs.guest.worker.guest_file_stream import GuestFileStream
 
     open_filesystem = load_parser(kind, streams=streams)
+    hive_methods = _hive_methods(kind)
 
     def methods(images: list[ChannelImage]) -> Methods:
         service = FilesystemService(images[0], open_filesystem)
-
-        def mounted_devices(tree: int, ino: int) -> dict[str, bytes]:
-            size = service.stat(tree, ino)[6]
-            return read_mounted_devices(GuestFileStream(service, tree, ino, size))
-
-        return {
-            "opened": service.opened,
-            "stat": service.stat,
-            "lookup": service.lookup,
-            "page": service.page,
-            "readlink": service.readlink,
-            "xattrs": service.xattrs,
-            "extents": service.extents,
-            "read": service.read,
-            "subvolumes": service.subvolumes,
-            "default_subvolume": service.default_subvolume,
-            "mounted_devices": mounted_devices,
-        }
+        return service.methods() | hive_methods(service)
 
     return methods
+
+
+def _hive_methods(kind: str) -> Callable[[FilesystemService], Methods]:
+    """What only filesystems have that Windows can be installed on."""
+    if kind != WINDOWS:
+        return lambda _: {}
+    from backpoint_fusefs.guest.worker.hive_service import hive_methods
+
+    return hive_methods
 
 
 def _serve(frames: FrameSocket, prepare: Callable[[list[ChannelImage]], Methods]) -> None:

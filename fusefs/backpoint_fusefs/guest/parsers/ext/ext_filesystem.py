@@ -30,9 +30,7 @@ from backpoint_fusefs.guest.parsers.ext.inline_data import inline_content
 from backpoint_fusefs.guest.parsers.ext.inode import (
     ENCRYPTED,
     INLINE_DATA,
-    XATTR_VALUE,
     Inode,
-    stat_of,
 )
 from backpoint_fusefs.guest.parsers.ext.inode_table import InodeTable
 from backpoint_fusefs.guest.parsers.ext.journal_overlay import JournalOverlay
@@ -76,11 +74,11 @@ class ExtFilesystem:
         self._runs = lru_cache(2)(self._read_runs)
 
     def stat(self, file: FileId) -> Stat:
-        return stat_of(self._inode(file))
+        return self._inode(file).stat
 
     def stats(self, files: Sequence[FileId]) -> list[Stat | None]:
-        inodes = self._inodes.inodes(file.ino for file in files)
-        return [stat_of(inode) if (inode := inodes[file.ino]) else None for file in files]
+        found = self._inodes.stats(file.ino for file in files)
+        return [found[file.ino] for file in files]
 
     def entries(self, folder: FileId) -> Iterable[DirEntry]:
         return Directory(self._blocks, self._superblock, self._inode(folder)).entries()
@@ -128,10 +126,7 @@ class ExtFilesystem:
         return {}
 
     def _inode(self, file: FileId) -> Inode:
-        inode = self._inodes.inode(file.ino)
-        if inode.flags & XATTR_VALUE:
-            raise GuestDamaged(f"inode {file.ino} is not a file's")
-        return inode
+        return self._inodes.inode(file.ino)
 
     def _file(self, file: FileId) -> Inode:
         inode = self._inode(file)
@@ -173,4 +168,4 @@ class ExtFilesystem:
         if self._superblock.incompat & EA_INODE:
             return inode.size < _I_BLOCK_SIZE
         of_attributes = self._superblock.cluster_size if inode.xattr_block else 0
-        return inode.allocated == of_attributes
+        return inode.stat.allocated == of_attributes

@@ -27,131 +27,132 @@ EXTENTS: Final = 0x80000
 XATTR_VALUE: Final = 0x200000
 INLINE_DATA: Final = 0x10000000
 
+CLASSIC_SIZE: Final = 128
+# Behind the classic inode, up to the extra words of all three times.
+_FULL_EXTRA_SIZE = 16
+_MAX_SIZE = (1 << 63) - 1
 _SECTOR = 512
 _SECOND_NS = 1_000_000_000
-CLASSIC_SIZE: Final = 128
 
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
-_TYPES = (
-    *(stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK),
-    *_DEVICES,
+_TYPES = frozenset(
+    (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, *_DEVICES)
 )
 
-# mode, uid, size, atime, ctime, mtime, dtime, gid, links, blocks, flags, osd1, i_block, generation,
-# xattr block, size high, fragment, blocks high, xattr block high, uid high, gid high, two checksums
-_CLASSIC = struct.Struct("<HHIiiiIHHIII60sIIIIHHHHHH")
-_EXTRA_TIMES = struct.Struct("<III")  # ctime, mtime, atime: at 0x84
+# Mode, uid, size, atime, ctime, mtime, gid, links, sectors, flags, two words of i_block, size high,
+# sectors high, uid high, gid high, extra size, extra words of ctime, mtime and atime.
+_STAT = struct.Struct("<HHIiii4xHHII4xII60xI4xH2xHH4xH2xIII")
+# I_block, generation, attributes' block and its upper half, extra size.
+_REST = struct.Struct("<40x60sII10xH8xH")
 
 
 class Inode(NamedTuple):
     """raw: all its bytes on disk. i_block: its block map, or a short target or content."""
 
-    ino: int
-    mode: int
-    uid: int
-    gid: int
-    links: int
-    size: int
-    allocated: int
+    stat: Stat
     flags: int
     generation: int
     xattr_block: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
     i_block: bytes
     extra_size: int
     raw: bytes
 
     @property
+    def ino(self) -> int:
+        return self.stat.ino
+
+    @property
+    def size(self) -> int:
+        return self.stat.size
+
+    @property
     def is_regular(self) -> bool:
-        return stat.S_ISREG(self.mode)
+        return stat.S_ISREG(self.stat.mode)
 
     @property
     def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode)
+        return stat.S_ISDIR(self.stat.mode)
 
     @property
     def is_link(self) -> bool:
-        return stat.S_ISLNK(self.mode)
+        return stat.S_ISLNK(self.stat.mode)
 
 
-def decode_inode(superblock: Superblock, ino: int, raw: bytes) -> Inode:
-    """Raises GuestDamaged for one that is not in use, or impossible."""
-    (mode, uid, size, atime, ctime, mtime, _, gid, links, sectors, flags, _, i_block, generation,
-     xattr_block, size_high, _, blocks_high, xattr_high, uid_high, gid_high, _, _,
-    ) = _CLASSIC.unpack_from(raw)  # fmt: skip
-    if not links or stat.S_IFMT(mode) not in _TYPES:
-        raise GuestDamaged(f"inode {ino} is not in use")
-    extra_size = _extra_size(ino, raw)
-    # Each time has its extra word only if it fits: two more bits of seconds, then nanoseconds.
-    words = raw[0x84:0x90] if extra_size >= 16 else raw[0x84 : 128 + extra_size].ljust(12, b"\0")
-    extra_ctime, extra_mtime, extra_atime = _EXTRA_TIMES.unpack(words)
-    if stat.S_ISREG(mode) or superblock.incompat & LARGEDIR:
-        size |= size_high << 32
-    if size >= 1 << 63:
-        raise GuestDamaged(f"inode {ino} has an impossible size")
-    return Inode(
-        ino,
-        mode,
-        uid | uid_high << 16,
-        gid | gid_high << 16,
-        links,
-        size,
-        _allocated(superblock, flags, sectors, blocks_high),
-        flags,
-        generation,
-        xattr_block | (xattr_high << 32 if superblock.incompat & IS_64BIT else 0),
-        (atime + ((extra_atime & 3) << 32)) * _SECOND_NS + (extra_atime >> 2),
-        (mtime + ((extra_mtime & 3) << 32)) * _SECOND_NS + (extra_mtime >> 2),
-        (ctime + ((extra_ctime & 3) << 32)) * _SECOND_NS + (extra_ctime >> 2),
-        i_block,
-        extra_size,
-        raw,
-    )
+class InodeDecoder:
+    """Of one filesystem's inodes."""
+
+    def __init__(self, superblock: Superblock) -> None:
+        self._inode_size = superblock.inode_size
+        self._block_size = superblock.block_size
+        self._largest_extra = superblock.inode_size - CLASSIC_SIZE
+        self._has_huge_files = bool(superblock.ro_compat & HUGE_FILE)
+        self._has_large_folders = bool(superblock.incompat & LARGEDIR)
+        self._is_64bit = bool(superblock.incompat & IS_64BIT)
+
+    def inode(self, ino: int, raw: bytes) -> Inode:
+        """raw: of this inode alone. Raises GuestDamaged."""
+        found = self.stat(ino, raw, 0)
+        flags = int.from_bytes(raw[0x20:0x24], "little")
+        i_block, generation, xattr_block, xattr_high, extra_size = _REST.unpack_from(
+            raw.ljust(_REST.size, b"\0")
+        )
+        if self._is_64bit:
+            xattr_block |= xattr_high << 32
+        return Inode(found, flags, generation, xattr_block, i_block, extra_size, raw)
+
+    def stat(self, ino: int, raw: bytes, at: int) -> Stat:
+        """As the kernel shows it, of the inode at byte `at`. Raises GuestDamaged.
+
+        In one piece because of the speed: 0.9 us, and a folder may have 100,000 files.
+        """
+        if not self._largest_extra:
+            raw, at = raw[at : at + CLASSIC_SIZE].ljust(_STAT.size, b"\0"), 0
+        (mode, uid, size, atime, ctime, mtime, gid, links, sectors, flags,
+         old_device, new_device, size_high, sectors_high, uid_high, gid_high,
+         extra_size, extra_ctime, extra_mtime, extra_atime,
+        ) = _STAT.unpack_from(raw, at)  # fmt: skip
+        kind = mode & 0xF000
+        if not links or kind not in _TYPES:
+            raise GuestDamaged(f"inode {ino} is not in use")
+        if extra_size < _FULL_EXTRA_SIZE:
+            # Each time has its extra word only if it fits.
+            extra_ctime = extra_ctime if extra_size >= 8 else 0
+            extra_mtime = extra_mtime if extra_size >= 12 else 0
+            extra_atime = 0
+        if extra_size > self._largest_extra or extra_size % 4:
+            raise GuestDamaged(f"inode {ino} has an impossible extra size")
+        if kind == stat.S_IFREG or self._has_large_folders:
+            size |= size_high << 32
+            if size > _MAX_SIZE:
+                raise GuestDamaged(f"inode {ino} has an impossible size")
+        if self._has_huge_files:
+            sectors |= sectors_high << 32
+        allocated = sectors * _SECTOR
+        if flags & (_HUGE_FILE_BLOCKS | INLINE_DATA):
+            allocated = self._odd_allocated(kind, flags, size, sectors)
+        # An extra word of a time: two more bits of its seconds, then nanoseconds. The detour past
+        # the class's own constructor saves 0.3 us.
+        return tuple.__new__(
+            Stat,
+            (
+                *(0, ino, mode, links, uid | uid_high << 16, gid | gid_high << 16, size, allocated),
+                (atime + ((extra_atime & 3) << 32)) * _SECOND_NS + (extra_atime >> 2),
+                (mtime + ((extra_mtime & 3) << 32)) * _SECOND_NS + (extra_mtime >> 2),
+                (ctime + ((extra_ctime & 3) << 32)) * _SECOND_NS + (extra_ctime >> 2),
+                _device(old_device, new_device) if kind in _DEVICES else 0,
+            ),
+        )
+
+    def _odd_allocated(self, kind: int, flags: int, size: int, sectors: int) -> int:
+        if flags & _HUGE_FILE_BLOCKS and self._has_huge_files:
+            return sectors * self._block_size
+        if flags & INLINE_DATA and kind == stat.S_IFREG:
+            # `ext4_file_getattr` counts content in the inode, so that tar sees no hole there.
+            sectors += -(-size // _SECTOR)
+        return sectors * _SECTOR
 
 
-def _extra_size(ino: int, raw: bytes) -> int:
-    if len(raw) == CLASSIC_SIZE:
-        return 0
-    extra_size = int.from_bytes(raw[CLASSIC_SIZE : CLASSIC_SIZE + 2], "little")
-    if extra_size % 4 or CLASSIC_SIZE + extra_size > len(raw):
-        raise GuestDamaged(f"inode {ino} has an impossible extra size")
-    return extra_size
-
-
-def _allocated(superblock: Superblock, flags: int, sectors: int, high: int) -> int:
-    if superblock.ro_compat & HUGE_FILE:
-        sectors |= high << 32
-        if flags & _HUGE_FILE_BLOCKS:
-            return sectors * superblock.block_size
-    return sectors * _SECTOR
-
-
-def stat_of(inode: Inode) -> Stat:
-    """As the kernel's stat shows it."""
-    allocated = inode.allocated
-    if inode.flags & INLINE_DATA and inode.is_regular:
-        # `ext4_file_getattr` counts content in the inode, so that tar does not take it for a hole.
-        allocated += -(-inode.size // _SECTOR) * _SECTOR
-    return Stat(
-        0,
-        inode.ino,
-        inode.mode,
-        inode.links,
-        inode.uid,
-        inode.gid,
-        inode.size,
-        allocated,
-        inode.atime_ns,
-        inode.mtime_ns,
-        inode.ctime_ns,
-        _device(inode) if stat.S_IFMT(inode.mode) in _DEVICES else 0,
-    )
-
-
-def _device(inode: Inode) -> int:
-    old, new = struct.unpack_from("<II", inode.i_block)
+def _device(old: int, new: int) -> int:
     if old:
         return os.makedev(old >> 8 & 0xFF, old & 0xFF)
     return os.makedev((new & 0xFFF00) >> 8, (new & 0xFF) | (new >> 12 & 0xFFF00))

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backpoint_fusefs.guest.filesystem import GuestDamaged
+from backpoint_fusefs.guest.filesystem import GuestDamaged, Stat
 from backpoint_fusefs.guest.parsers.ext.blocks import Blocks
 from backpoint_fusefs.guest.parsers.ext.checksum import RowChecksum
 from backpoint_fusefs.guest.parsers.ext.group_table import GroupTable
-from backpoint_fusefs.guest.parsers.ext.inode import CLASSIC_SIZE, Inode, decode_inode
+from backpoint_fusefs.guest.parsers.ext.inode import CLASSIC_SIZE, Inode, InodeDecoder
 from backpoint_fusefs.guest.parsers.ext.superblock import ROOT_INO, Superblock
 
 # The unit of the worker's cache below: a smaller read would cost the same.
@@ -29,8 +29,12 @@ _CHECKSUM_HIGH = 0x82
 
 
 class _Piece(NamedTuple):
+    """Inodes [first, end). wrong: those whose checksums are."""
+
+    first: int
+    end: int
     raw: bytes
-    wrong: npt.NDArray[np.bool_] | None
+    wrong: frozenset[int]
 
 
 class InodeTable:
@@ -39,6 +43,7 @@ class InodeTable:
     def __init__(self, blocks: Blocks, superblock: Superblock) -> None:
         self._blocks = blocks
         self._superblock = superblock
+        self._decoder = InodeDecoder(superblock)
         self._groups = GroupTable(blocks, superblock)
         self._per_piece = _PIECE_SIZE // superblock.inode_size
         self._row_checksum: RowChecksum | None = None
@@ -46,31 +51,42 @@ class InodeTable:
 
     def inode(self, ino: int) -> Inode:
         """Of a file or the root. Raises GuestDamaged."""
-        if ino != ROOT_INO and ino < self._superblock.first_ino:
+        if ino < self._superblock.first_ino and ino != ROOT_INO:
             raise GuestDamaged(f"inode {ino} is not a file's")
         return self.any_inode(ino)
 
     def any_inode(self, ino: int) -> Inode:
         """Also of the filesystem's own. Raises GuestDamaged."""
-        if not 0 < ino <= self._superblock.inodes:
-            raise GuestDamaged(f"there is no inode {ino}")
-        group, index = divmod(ino - 1, self._superblock.inodes_per_group)
-        number, row = divmod(index, self._per_piece)
-        piece = self._piece(group, number)
-        if piece.wrong is not None and piece.wrong[row]:
+        piece = self._piece_with(ino)
+        if ino in piece.wrong:
             raise GuestDamaged(f"inode {ino} has a wrong checksum")
         size = self._superblock.inode_size
-        return decode_inode(self._superblock, ino, piece.raw[row * size : (row + 1) * size])
+        at = (ino - piece.first) * size
+        return self._decoder.inode(ino, piece.raw[at : at + size])
 
-    def inodes(self, numbers: Iterable[int]) -> dict[int, Inode | None]:
-        """Many, each piece read once; None for one that cannot be read."""
-        found: dict[int, Inode | None] = {}
+    def stats(self, numbers: Iterable[int]) -> dict[int, Stat | None]:
+        """Of many files, each piece of the table read once; None for one that cannot be read."""
+        found: dict[int, Stat | None] = {}
+        size, lowest = self._superblock.inode_size, self._superblock.first_ino
+        decode = self._decoder.stat
+        piece = _Piece(0, 0, b"", frozenset())
         for ino in sorted(set(numbers)):
             try:
-                found[ino] = self.inode(ino)
+                if ino >= piece.end:
+                    piece = self._piece_with(ino)
+                if ino in piece.wrong or (ino < lowest and ino != ROOT_INO):
+                    found[ino] = None
+                else:
+                    found[ino] = decode(ino, piece.raw, (ino - piece.first) * size)
             except GuestDamaged:
                 found[ino] = None
         return found
+
+    def _piece_with(self, ino: int) -> _Piece:
+        if not 0 < ino <= self._superblock.inodes:
+            raise GuestDamaged(f"there is no inode {ino}")
+        group, index = divmod(ino - 1, self._superblock.inodes_per_group)
+        return self._piece(group, index // self._per_piece)
 
     def _read_piece(self, group: int, number: int) -> _Piece:
         layout = self._superblock
@@ -78,10 +94,12 @@ class InodeTable:
         count = min(self._per_piece, layout.inodes_per_group - start)
         offset = self._groups.inode_table(group) + start * layout.inode_size
         raw = self._blocks.read_bytes(offset, count * layout.inode_size)
-        if not layout.has_checksums:
-            return _Piece(raw, None)
-        first_ino = group * layout.inodes_per_group + start + 1
-        return _Piece(raw, self._wrong_checksums(first_ino, raw))
+        first = group * layout.inodes_per_group + start + 1
+        wrong: frozenset[int] = frozenset()
+        if layout.has_checksums:
+            rows = np.flatnonzero(self._wrong_checksums(first, raw))
+            wrong = frozenset((rows + first).tolist())
+        return _Piece(first, first + count, raw, wrong)
 
     def _wrong_checksums(self, first_ino: int, raw: bytes) -> npt.NDArray[np.bool_]:
         """Of all inodes of a piece: number and generation are covered before the inode itself,

@@ -40,7 +40,8 @@ T = TypeVar("T")
 class BoundedWalk:
     """What was found in the walk. refused: of files, by GuestError; the others are faults of the
     parser: other exceptions (`defects`), what the contract forbids (`broken`), what takes more than
-    2 s of CPU (`slow`). seen: files looked at."""
+    2 s of CPU (`slow`). wide: stats with numbers of more than 64 bits, which guests can have (times
+    of btrfs). seen: files looked at."""
 
     def __init__(self, image: VolumeImage) -> None:
         self._image = image
@@ -49,6 +50,7 @@ class BoundedWalk:
         self.defects: list[str] = []
         self.broken: list[str] = []
         self.slow: list[str] = []
+        self.wide: list[str] = []
 
     def run(self, open_filesystem: Callable[[VolumeImage], GuestFilesystem], read: bool) -> None:
         """read: contents too, in part."""
@@ -79,6 +81,7 @@ class BoundedWalk:
             ("broken promise", self.broken),
             ("defect", self.defects),
             ("slow", self.slow),
+            ("wide", self.wide),
             ("refused", self.refused),
         ):
             if found:
@@ -106,7 +109,7 @@ class BoundedWalk:
 
     def _judge_stat(self, found: Stat) -> None:
         if not all(value in _NUMBERS for value in found):
-            self.broken.append(f"more than 64 bits: {found}")
+            self.wide.append(f"more than 64 bits: {found}")
         elif found.size < 0 or found.allocated < 0 or found.nlink < 0 or found.mode >> 16:
             self.broken.append(f"an impossible stat: {found}")
 

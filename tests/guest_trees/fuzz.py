@@ -79,8 +79,10 @@ class Fuzz:
 
 def blocks_of_interest(base: Path, open_filesystem: OpenFilesystem) -> list[int]:
     """The blocks that look like metadata among those which the parser reads, contents left out."""
-    traced = _TracedImage(FileImage(base))
+    image = FileImage(base)
+    traced = _TracedImage(image)
     BoundedWalk(traced).run(open_filesystem, read=False)
+    image.close()
     return [offset for offset in metadata_blocks(base) if offset in traced.blocks]
 
 

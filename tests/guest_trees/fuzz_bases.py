@@ -6,6 +6,9 @@ refused for its checksum alone (the others are sealed again, see seals.py).
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Final
 from guest_disks.tool import run
 from guest_trees.abilities import Abilities
 from guest_trees.awkward import fill
+from guest_trees.awkward_names import fill_names
+from guest_trees.crash_image import crash_image, settle
 from guest_trees.disks import Kind, abilities_of, fill_fat, make_image, mounted_image
 
 _MIB: Final = 1 << 20
@@ -55,6 +60,26 @@ def _btrfs(path: Path) -> None:
         run("btrfs", "subvolume", "snapshot", "-r", root / "zstd", root / "zlib" / "snapshot")
 
 
+def _ext4_dirty(path: Path) -> None:
+    """With a journal that a crash left full: half of the tree is in it only."""
+
+    def change(root: Path) -> None:
+        for name in ("old", "gone", "new"):
+            (root / name).mkdir()
+        fill(root / "old", _small("ext4"))
+        fill(root / "gone", replace(_small("ext4"), many_links=10, many_entries=20))
+        settle(root)
+        # Blocks of folders that were in the journal and are free again are revoked in it.
+        fill_names(root / "new", replace(_small("ext4"), many_entries=50), random.Random(1))
+        shutil.rmtree(root / "gone" / "names")
+        os.sync()
+
+    sound = path.with_name(path.name + " sound")
+    make_image(sound, "ext4", 80 * _MIB, ["-O", "^metadata_csum", "-N", "4096"])
+    crash_image(sound, "ext4", path, change)
+    sound.unlink()
+
+
 def _fat(bits: str, mib: int) -> FuzzBase:
     def make(path: Path) -> None:
         make_image(path, "fat", mib * _MIB, ["-F", bits])
@@ -77,6 +102,7 @@ def _iso(path: Path) -> None:
 BASES: Final[dict[str, FuzzBase]] = {
     "ext4": _filled("ext4", 64, "-O", "^metadata_csum,inline_data", "-N", "4096"),
     "ext4-sums": _filled("ext4", 64, "-N", "4096"),
+    "ext4-dirty": FuzzBase("ext", _ext4_dirty),
     "ext3": _filled("ext3", 64, "-N", "4096"),
     "ext2": _filled("ext2", 64, "-b", "1024", "-N", "4096", block_size=1024),
     "xfs": _filled("xfs", 304),

@@ -88,8 +88,10 @@ def mutate(path: Path, seed: int, blocks: Sequence[int] | None = None) -> str:
 def plan_mutation(image: VolumeImage, blocks: Sequence[int], seed: int) -> Mutation:
     """What `mutate` would do; blocks: of `metadata_blocks`, one at least."""
     drawn = _Draft(image, blocks, random.Random(seed))
-    for _ in range(drawn.chance.choice((1, 1, 1, 2, 4, 12))):
-        drawn.chance.choice(_WAYS)(drawn)
+    # Two equal blocks swapped are no change: try again.
+    while not drawn.differs():
+        for _ in range(drawn.chance.choice((1, 1, 1, 2, 4, 12))):
+            drawn.chance.choice(_WAYS)(drawn)
     sealed = drawn.chance.random() < _SEALED_SHARE
     patches = drawn.changed
     if sealed:
@@ -113,6 +115,11 @@ class _Draft:
         self.chance = chance
         self.changed: dict[int, bytes] = {}
         self.words: list[str] = []
+
+    def differs(self) -> bool:
+        """Whether any byte is another than before."""
+        changed = self.changed.items()
+        return any(self._image.read(at, len(block)) != block for at, block in changed)
 
     def read(self, offset: int, length: int) -> bytes:
         """As it is with the changes."""

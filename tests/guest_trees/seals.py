@@ -64,7 +64,8 @@ def _seal_btrfs(block_at: Callable[[int], bytes], read: Read, offset: int) -> di
     start = offset // _BTRFS_NODE * _BTRFS_NODE
     node = read(start, _BTRFS_NODE)
     fsid = read(_BTRFS_SUPER + 32, 16)
-    if start <= _BTRFS_SUPER or node[32:48] != fsid or len(node) != _BTRFS_NODE:
+    # Copies of the superblock lie among the nodes, with the same UUID in the same place.
+    if node[32:48] != fsid or node[64:72] == _BTRFS_MAGIC or len(node) != _BTRFS_NODE:
         return {}
     return {start: _sum(node[_BTRFS_SUM:]) + block_at(start)[4:]}
 

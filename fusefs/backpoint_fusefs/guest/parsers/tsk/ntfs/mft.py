@@ -65,15 +65,14 @@ class MasterFileTable:
 
     def record(self, number: int) -> FileRecord:
         """One that is in use."""
-        if found := self.records([number]):
-            return found[number]
+        for found in self.records([number]):
+            return found
         raise GuestDamaged(f"file {number} has no valid record")
 
-    def records(self, numbers: Iterable[int]) -> dict[int, FileRecord]:
-        """Those that can be read and are in use."""
+    def records(self, numbers: Iterable[int]) -> Iterator[FileRecord]:
+        """Those that can be read and are in use, by number; few of them at a time in memory."""
         size = self._geometry.record
         limit = self._bytes.size // size
-        found = {}
         wanted = sorted({number for number in numbers if 0 <= number < limit})
         for batch in _batches(wanted, _READ_MAX // size):
             first = batch[0]
@@ -81,8 +80,7 @@ class MasterFileTable:
             whole = repaired(blocks, size, _MAGIC)
             for number in batch:
                 if record := _checked(number, whole[number - first]):
-                    found[number] = record
-        return found
+                    yield record
 
     def attribute_list(self, listed: Attribute) -> list[ListEntry]:
         """What an $ATTRIBUTE_LIST says. Format: ntfs-3g `layout.h`, ATTR_LIST_ENTRY."""

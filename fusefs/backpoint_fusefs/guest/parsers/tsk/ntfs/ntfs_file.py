@@ -79,9 +79,9 @@ def _listed(
     if len(others) > _RECORDS_MAX:
         raise GuestDamaged(f"file {record.number} is spread over {len(others)} records")
     found = {record.number: own}
-    for number, other in table.records(others).items():
+    for other in table.records(others):
         if other.base == record.number:
-            found[number] = list(attributes(other.record))
+            found[other.number] = list(attributes(other.record))
     by_place = {
         (number, each.kind, each.number): each
         for number, several in found.items()

@@ -39,10 +39,11 @@ from backpoint_fusefs.guest.parsers.tsk.ntfs.file_stat import (
 from backpoint_fusefs.guest.parsers.tsk.ntfs.folder_index import folder_entries
 from backpoint_fusefs.guest.parsers.tsk.ntfs.geometry import read_geometry
 from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import FileRecord, MasterFileTable
-from backpoint_fusefs.guest.parsers.tsk.ntfs.names import name_bytes
 from backpoint_fusefs.guest.parsers.tsk.ntfs.ntfs_file import NtfsFile, open_file
+from backpoint_fusefs.guest.parsers.tsk.ntfs.plain_stat import plain_stat
 from backpoint_fusefs.guest.parsers.tsk.recent import Recent
 from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.tsk.utf16_name import name_bytes
 
 _ROOT: Final = 5
 # Below are NTFS's own files, and numbers kept for more of them.
@@ -73,8 +74,10 @@ class NtfsFilesystem:
         return stream_stat(whole, self._data(found, file), file.tree) if file.tree else whole
 
     def stats(self, files: Sequence[FileId]) -> list[Stat | None]:
-        records = self._table.records(file.ino for file in files)
-        return [self._stat_of(file, records.get(file.ino)) for file in files]
+        found = {}
+        for record in self._table.records({file.ino for file in files if not file.tree}):
+            found[record.number] = self._stat_of(record)
+        return [found.get(file.ino) if not file.tree else self._stream(file) for file in files]
 
     def entries(self, folder: FileId) -> Iterator[DirEntry]:
         opened = self._folder(folder)
@@ -153,18 +156,18 @@ class NtfsFilesystem:
         if self._sequences.get(number, sequence) != sequence:
             raise GuestDamaged(f"a name means an earlier file than {number} is now")
 
-    def _stat_of(self, file: FileId, record: FileRecord | None) -> Stat | None:
-        if record is None:
-            return None
+    def _stat_of(self, record: FileRecord) -> Stat | None:
         try:
             self._refuse_earlier(record.number, record.sequence)
-            opened = open_file(self._table, record)
-            whole = file_stat(self._table, opened)
-            if file.tree:
-                return stream_stat(whole, self._data(opened, file), file.tree)
+            return plain_stat(record) or file_stat(self._table, open_file(self._table, record))
         except GuestDamaged:
             return None
-        return whole
+
+    def _stream(self, file: FileId) -> Stat | None:
+        try:
+            return self.stat(file)
+        except GuestDamaged:
+            return None
 
     def _data(self, opened: NtfsFile, file: FileId) -> Attribute:
         """Its content, or that of the stream that is meant."""
@@ -199,15 +202,19 @@ class NtfsFilesystem:
 
     def _stream_entries(self, taken: Mapping[bytes, int]) -> Iterator[DirEntry]:
         """Beside the names of a folder: the streams that are too large to be attributes."""
-        records = self._table.records(taken.values())
+        streams: dict[int, list[tuple[int, bytes]]] = {}
+        for record in self._table.records(taken.values()):
+            large = [
+                (place, name_bytes(stream.name))
+                for place, stream in enumerate(open_file(self._table, record).streams(), 1)
+                if stream.size > _XATTR_MAX
+            ]
+            if large:
+                streams[record.number] = large
         for name, number in taken.items():
-            if number not in records:
-                continue
-            opened = open_file(self._table, records[number])
-            for place, stream in enumerate(opened.streams(), 1):
-                if stream.size > _XATTR_MAX:
-                    shown = name + b":" + name_bytes(stream.name)
-                    # A name may itself hold a colon; this is how Windows writes it in full.
-                    while shown in taken:
-                        shown += b":$DATA"
-                    yield DirEntry(shown, FileId(place, number))
+            for place, stream_name in streams.get(number, ()):
+                shown = name + b":" + stream_name
+                # A name may itself hold a colon; this is how Windows writes it in full.
+                while shown in taken:
+                    shown += b":$DATA"
+                yield DirEntry(shown, FileId(place, number))

@@ -1,4 +1,4 @@
-"""NTFS's names as bytes: UTF-16 with whatever a program put there, as UTF-8 without loss."""
+"""Names that Windows wrote in UTF-16, with whatever a program put there, as UTF-8 without loss."""
 
 from __future__ import annotations
 

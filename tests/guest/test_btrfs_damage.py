@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import resource
 import stat
 import struct
@@ -23,6 +24,7 @@ from backpoint_fusefs.guest.filesystem import (
     check_extents,
 )
 from backpoint_fusefs.guest.parsers.btrfs.btrfs_filesystem import BtrfsFilesystem, open_btrfs
+from backpoint_fusefs.guest.parsers.btrfs.checksum import checksum_of
 from guest_disks.tool import run
 from guest_trees.disks import make_image, mounted_image
 from guest_trees.file_image import FileImage
@@ -34,15 +36,18 @@ _FSID, _INCOMPATIBLE = 32, 188
 _NODE = 4096
 _HEADER = 101
 _RUNS = 100
-_LEVEL = 100
+_NODE_HEADER = struct.Struct("<48xQ32xQ4xB")
+_TOP_TREE = 5
+_DUMPED = re.compile(r"^(?:leaf|node) (\d+) ", re.MULTILINE)
 
 
 class Node(NamedTuple):
-    """A node that a walk reads: its address, and where on the volume it is."""
+    """address: its own; at: where on the volume it is. owner: the tree that wrote it."""
 
     address: int
     at: int
     level: int
+    owner: int
 
 
 class PatchedImage(FileImage):
@@ -82,6 +87,10 @@ def _fill(top: Path) -> None:
                 file.seek(number * 12_288)
                 file.write(chance.randbytes(4096))
     run("btrfs", "subvolume", "snapshot", top / "inner", top / "snapshot")
+    # Long names fill the leaves, so that there is a third level of nodes.
+    (top / "names").mkdir()
+    for number in range(400):
+        (top / "names" / f"{number}{'n' * 245}").touch()
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +105,14 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def nodes(disk: Path) -> list[Node]:
-    """All that a walk reads."""
+    """All that a walk needs: reads also touch what lies between, remains of older trees."""
     with closing(PatchedImage(disk, {})) as image:
         filesystem = open_btrfs(image)
         walk_parser(filesystem, image)
         filesystem.subvolumes()
         places = sorted(image.read_at)
-    return list(_nodes_at(disk, places))
+    used = {int(found) for found in _DUMPED.findall(run("btrfs", "inspect", "dump-tree", disk))}
+    return [node for node in _nodes_at(disk, places) if node.address in used]
 
 
 def _nodes_at(disk: Path, places: list[int]) -> Iterator[Node]:
@@ -110,7 +120,8 @@ def _nodes_at(disk: Path, places: list[int]) -> Iterator[Node]:
     for at in places:
         block = _block(disk, at)
         if at != _SUPERBLOCK and block[_FSID : _FSID + 16] == fsid:
-            yield Node(int.from_bytes(block[48:56], "little"), at, block[_LEVEL])
+            address, owner, level = _NODE_HEADER.unpack_from(block)
+            yield Node(address, at, level, owner)
 
 
 def _block(disk: Path, at: int) -> bytes:
@@ -214,7 +225,7 @@ def test_one_flipped_bit_is_never_content(disk: Path, nodes: list[Node]) -> None
     """A node whose checksum is wrong is not used: its files are refused, the others the same."""
     with closing(FileImage(disk)) as image:
         whole = walk_parser(open_btrfs(image), image)
-    leaf = max((node for node in nodes if not node.level), key=lambda node: node.address)
+    leaf = next(node for node in nodes if (node.owner, node.level) == (_TOP_TREE, 0))
     block = bytearray(_block(disk, leaf.at))
     block[-1] ^= 1
     with closing(PatchedImage(disk, {leaf.at: bytes(block)})) as image:
@@ -225,10 +236,25 @@ def test_one_flipped_bit_is_never_content(disk: Path, nodes: list[Node]) -> None
     assert len(whole) > 400
 
 
+@pytest.mark.parametrize("size", [4096, 16384, 65536])
+def test_checksums_of_many_at_once(size: int) -> None:
+    """Together or alone, the same blocks are found wrong."""
+    chance = random.Random(size)
+    checksum = checksum_of(0)
+    blocks = [_sealed(chance.randbytes(size)) for _ in range(9)]
+    assert checksum.hold(blocks) == [True] * 9
+    for place in (0, 3, 32, 35, 36, size - 1):
+        damaged = bytearray(blocks[4])
+        damaged[place] ^= 0x80
+        blocks[4] = bytes(damaged)
+        assert checksum.hold(blocks) == [checksum.holds(block) for block in blocks]
+        assert not checksum.holds(blocks[4])
+
+
 def test_a_node_below_itself(disk: Path, nodes: list[Node]) -> None:
     """A loop in a tree ends at once: levels must fall."""
     top = max(nodes, key=lambda node: node.level)
-    assert top.level
+    assert top.level == 2
     block = bytearray(_block(disk, top.at))
     struct.pack_into("<Q", block, _HEADER + 17, top.address)
     with (
@@ -240,7 +266,8 @@ def test_a_node_below_itself(disk: Path, nodes: list[Node]) -> None:
 
 def test_an_exchanged_node(disk: Path, nodes: list[Node]) -> None:
     """A sound node in the place of another is not taken for it."""
-    first, second = [node for node in nodes if not node.level][-2:]
+    leaves = [node for node in nodes if (node.owner, node.level) == (_TOP_TREE, 0)]
+    first, second = leaves[:2]
     with closing(PatchedImage(disk, {first.at: _block(disk, second.at)})) as image:
         assert _look_at_all(open_btrfs(image), image) > 0
 

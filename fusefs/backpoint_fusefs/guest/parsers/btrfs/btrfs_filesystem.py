@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import (
@@ -40,7 +39,7 @@ from backpoint_fusefs.guest.parsers.btrfs.items import (
     parse_named,
     parse_stat,
 )
-from backpoint_fusefs.guest.parsers.btrfs.node import NodeReader
+from backpoint_fusefs.guest.parsers.btrfs.node import DATA_START, NodeReader
 from backpoint_fusefs.guest.parsers.btrfs.subvolumes import ROOT_FOLDER, Subvolumes
 from backpoint_fusefs.guest.parsers.btrfs.superblock import read_superblock
 from backpoint_fusefs.guest.parsers.btrfs.tree import FS_TREE, Tree
@@ -165,8 +164,11 @@ class BtrfsFilesystem:
         for which, leaf, item in self._subvolumes.tree(tree).many(keys):
             if item[4] == INODE_SIZE:
                 ino, place = wanted[which]
-                with suppress(GuestDamaged):
-                    found[place] = parse_stat(tree, ino, leaf.block, item[3], sector_size)
+                start = DATA_START + item[3]
+                try:
+                    found[place] = parse_stat(tree, ino, leaf.block, start, sector_size)
+                except GuestDamaged:
+                    continue
         for ino, place in wanted:
             if ino == _PLACEHOLDER:
                 found[place] = self._placeholder(tree)
@@ -176,7 +178,7 @@ class BtrfsFilesystem:
         low, high = (ino, DIR_INDEX, 0), (ino, DIR_INDEX + 1, 0)
         for leaf, first, end in self._subvolumes.tree(tree).spans(low, high):
             for _, _, _, start, length in leaf.items[first:end]:
-                entry = parse_entry(leaf.block, start, length)
+                entry = parse_entry(leaf.block, DATA_START + start, length)
                 if entry.kind == ROOT_ITEM:
                     yield DirEntry(entry.name, self._below(folder, entry))
                 elif 0 < entry.objectid < _INO_MAX:

@@ -54,7 +54,7 @@ def _decoded(stored: bytes, compression: int, size: int, sector_size: int) -> by
     if compression == LZO:
         return _lzo(stored, size, sector_size)
     if compression == ZSTD:
-        options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
         return zstd.ZstdDecompressor(options=options).decompress(stored, size)
     raise GuestUnsupported(f"the compression {compression} is unknown")
 

@@ -15,17 +15,18 @@ from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, VolumeImage
 from backpoint_fusefs.guest.parsers.btrfs.chunks import ChunkMap
-from backpoint_fusefs.guest.parsers.btrfs.superblock import Superblock, holds
+from backpoint_fusefs.guest.parsers.btrfs.superblock import Superblock
 
 Key = tuple[int, int, int]
 """objectid, type, offset."""
 
 Item = tuple[int, int, int, int, int]
-"""A key, then in a leaf: where in the node its data is, how long; above: address and generation of
-the child. dissect's cstruct items cost 47 us per directory entry; these, 0.2 us."""
+"""A key, then in a leaf: where its data is from DATA_START on, how long; above: address and
+generation of the child. dissect's cstruct items cost 47 us per directory entry; these, 0.2 us."""
 
 # struct btrfs_header from its fsid on, struct btrfs_item, struct btrfs_key_ptr.
 _HEADER: Final = Struct("<32x16sQ8x16xQQIB")
+DATA_START: Final = _HEADER.size
 _ITEM: Final = Struct("<QBQII")
 _POINTER: Final = Struct("<QBQQQ")
 
@@ -49,7 +50,8 @@ class Node(NamedTuple):
 
     def data(self, item: Item) -> bytes:
         """A leaf's item."""
-        return self.block[item[3] : item[3] + item[4]]
+        start = DATA_START + item[3]
+        return self.block[start : start + item[4]]
 
 
 class NodeReader:
@@ -99,55 +101,57 @@ class NodeReader:
             self._fetch_run(run)
 
     def _fetch_run(self, run: list[tuple[int, int]]) -> None:
+        """Only sound checksums: a node without one is read again alone, from each of its copies."""
         start = run[0][0]
         data = self._image.read(start, run[-1][0] + self._size - start)
-        for place, address in run:
-            self._ahead[address] = data[place - start : place - start + self._size]
+        blocks = [data[place - start : place - start + self._size] for place, _ in run]
+        if len(blocks[-1]) != self._size:
+            return
+        sound = self._superblock.checksum.hold(blocks)
+        for (_, address), block, is_sound in zip(run, blocks, sound, strict=True):
+            if is_sound:
+                self._ahead[address] = block
 
     def _read(self, address: int) -> Node:
         ahead = self._ahead.pop(address, None)
+        if ahead is not None:
+            return self._parse(address, ahead)
         problem: GuestDamaged | None = None
         for place in self._chunks.copies(address, self._size):
-            block = self._image.read(place, self._size) if ahead is None else ahead
-            ahead = None
+            block = self._image.read(place, self._size)
             try:
+                self._check(address, block)
                 return self._parse(address, block)
             except GuestDamaged as error:
                 problem = problem or error
         assert problem is not None
         raise problem
 
-    def _parse(self, address: int, block: bytes) -> Node:
+    def _check(self, address: int, block: bytes) -> None:
         if len(block) != self._size:
             raise GuestDamaged(f"the volume ends before the node at address {address}")
+        if not self._superblock.checksum.holds(block):
+            raise GuestDamaged(f"the checksum of the node at address {address} is wrong")
+
+    def _parse(self, address: int, block: bytes) -> Node:
         fsid, own, generation, owner, count, level = _HEADER.unpack_from(block)
         if fsid != self._superblock.node_fsid or own != address:
             raise GuestDamaged(f"there is no node at address {address}")
-        if self._superblock.checksum is not None and not holds(block, self._superblock.checksum):
-            raise GuestDamaged(f"the checksum of the node at address {address} is wrong")
         form = _POINTER if level else _ITEM
         end = _HEADER.size + count * form.size
         if level >= _LEVELS or end > self._size:
             raise GuestDamaged(f"the node at address {address} has an impossible header")
         items: list[Item] = list(form.iter_unpack(memoryview(block)[_HEADER.size : end]))
-        if not level:
-            items = _placed(items, self._size, end, address)
+        if not level and items and not _is_packed(items, self._size - DATA_START):
+            raise GuestDamaged(f"the items of the node at address {address} are out of place")
         if not all(map(lt, items, islice(items, 1, None))):
             raise GuestDamaged(f"the node at address {address} is not in order")
         return Node(address, generation, owner, level, items, block)
 
 
-def _placed(items: list[Item], size: int, table_end: int, address: int) -> list[Item]:
-    """Items with their data's place in the node: on disk it counts from the header's end. Data is
-    packed against the node's end in the order of the items."""
-    placed: list[Item] = []
-    end = size
-    for objectid, kind, offset, start, length in items:
-        start += _HEADER.size
-        if start + length != end:
-            raise GuestDamaged(f"an item of the node at address {address} is out of its place")
-        end = start
-        placed.append((objectid, kind, offset, start, length))
-    if end < table_end:
-        raise GuestDamaged(f"the items of the node at address {address} overlap")
-    return placed
+def _is_packed(items: list[Item], room: int) -> bool:
+    """Whether the data of a leaf's items lies between their table and the node's end without gaps,
+    the first item's last. room: bytes after the header."""
+    starts = [start for _, _, _, start, _ in items]
+    ends = [start + length for _, _, _, start, length in items]
+    return ends == [room, *starts[:-1]] and starts[-1] >= len(items) * _ITEM.size

@@ -6,17 +6,13 @@ as for the kernel; the mirrors are for repair tools.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
 from typing import Final
 
 from dissect.btrfs.c_btrfs import c_btrfs
-from dissect.util.hash import crc32c
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestUnsupported, VolumeImage
-
-CHECKSUM_SIZE: Final = 32
+from backpoint_fusefs.guest.parsers.btrfs.checksum import Checksum, checksum_of
 
 _OFFSET: Final = 64 << 10
 _SIZE: Final = 4096
@@ -51,8 +47,6 @@ _METADATA_UUID: Final = 10
 # What each of the others changes is where bytes lie.
 _REFUSED: Final = {12, 13, 14, 17}
 
-Checksum = Callable[[bytes], bytes]
-
 
 @dataclass(frozen=True)
 class TreeRoot:
@@ -65,8 +59,7 @@ class TreeRoot:
 
 @dataclass(frozen=True)
 class Superblock:
-    """node_fsid: the UUID that every node carries. checksum: of nodes; None where nothing that we
-    have can compute it (xxhash)."""
+    """node_fsid: the UUID that every node carries. checksum: of nodes."""
 
     node_fsid: bytes
     sector_size: int
@@ -77,7 +70,7 @@ class Superblock:
     chunk_root: TreeRoot
     has_log: bool
     system_chunks: bytes
-    checksum: Checksum | None
+    checksum: Checksum
 
 
 def read_superblock(image: VolumeImage) -> Superblock:
@@ -86,8 +79,8 @@ def read_superblock(image: VolumeImage) -> Superblock:
     if len(block) != _SIZE or block[64:72] != _MAGIC:
         raise GuestDamaged("there is no btrfs superblock")
     raw = c_btrfs.btrfs_super_block(block)
-    checksum = _checksum(raw.csum_type)
-    if checksum is not None and not holds(block, checksum):
+    checksum = checksum_of(raw.csum_type)
+    if not checksum.holds(block):
         raise GuestDamaged("the superblock's checksum is wrong")
     _check_features(raw)
     _check_geometry(raw, image.size)
@@ -104,29 +97,6 @@ def read_superblock(image: VolumeImage) -> Superblock:
         system_chunks=bytes(raw.sys_chunk_array)[: raw.sys_chunk_array_size],
         checksum=checksum,
     )
-
-
-def holds(block: bytes, checksum: Checksum) -> bool:
-    """Whether a superblock or node agrees with the checksum at its start."""
-    expected = checksum(block[CHECKSUM_SIZE:])
-    return block[: len(expected)] == expected
-
-
-def _checksum(kind: int) -> Checksum | None:
-    if kind == 0:
-        return _crc32c
-    if kind == 1:
-        return None
-    if kind == 2:
-        return lambda data: sha256(data).digest()
-    if kind == 3:
-        return lambda data: blake2b(data, digest_size=32).digest()
-    raise GuestUnsupported(f"the checksum type {kind} is unknown")
-
-
-def _crc32c(data: bytes) -> bytes:
-    value: int = crc32c.crc32c(data)
-    return value.to_bytes(4, "little")
 
 
 def _check_features(raw: c_btrfs.btrfs_super_block) -> None:

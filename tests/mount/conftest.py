@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def back_up_bytes(unchecked_repository: MountedRepository, tmp_path: Path) -> Ma
             source.close()
 
     return make
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """An empty folder that every user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="backpoint-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        place = Path(name) / "mount"
+        place.mkdir()
+        yield place

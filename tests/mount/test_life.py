@@ -6,9 +6,8 @@ import ctypes
 import os
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,18 +243,9 @@ def _is_dead(place: Path) -> bool:
     return False
 
 
-@pytest.fixture
-def open_place() -> Iterator[Path]:
-    """A folder that every user can reach, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="backpoint-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name) / "mount"
-
-
 def test_only_who_mounts_can_read_unless_others_are_allowed(
     checked_repository: MountedRepository, open_place: Path
 ) -> None:
-    open_place.mkdir()
     mount = replace(checked_repository, place=open_place)
     somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     command = [*somebody, "cat", str(open_place / "README.txt")]

@@ -79,7 +79,7 @@ def _find_volumes(disks: Sequence[ImageReader]) -> tuple[Volume, ...]:
 def problem_of(volume: GuestVolume) -> str:
     """Open it: empty, or a sentence that says why it cannot be read."""
     try:
-        volume.facts()
+        volume.stat(volume.root())
     except GuestError as error:
         return f"its {volume.volume.kind} filesystem cannot be read: {error}"
     return ""

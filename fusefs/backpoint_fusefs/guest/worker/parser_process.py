@@ -100,13 +100,13 @@ class ParserProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked again."""
-        return self._process.returncode is None
+        """Whether it can be asked again, as far as anybody can tell."""
+        return self._process.poll() is None
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """The answer to one request. Raises GuestError; what reading an image raises."""
         with self._lock:
-            if not self.alive:
+            if self._process.returncode is not None:
                 raise ParserDied("its parser has been ended")
             return self._answer_to(name, pack((name, *arguments)))
 

@@ -234,8 +234,7 @@ def _logical(name: str, *segments: tuple[int, str, str]) -> str:
     start, parts = 0, []
     for number, (count, kind, areas) in enumerate(segments):
         parts.append(
-            f"s{number} {{ start_extent = {start} extent_count = {count} "
-            f'type = "{kind}" stripe_size = 8 {areas} }}'
+            f's{number} {{ start_extent = {start} extent_count = {count} type = "{kind}" {areas} }}'
         )
         start += count
     return f'{name} {{ id = "{name}" status = ["VISIBLE"] {" ".join(parts)} }}\n'
@@ -269,6 +268,7 @@ _HOSTILE = {
     "unknown": _logical("top", (2, "striped", 'stripes = ["pv7", 0]')),
     "uneven": _logical("top", (3, "striped", 'stripes = ["pv0", 0, "pv0", 9]')),
     "endless": _logical("top", (2**50, "striped", 'stripes = ["pv0", 0]')),
+    "narrow": _logical("top", (2, "striped", 'stripe_size = 1 stripes = ["pv0", 0, "pv0", 9]')),
     "no legs": _logical("top", (2, "raid1", "raids = [0, 0]")),
 }
 

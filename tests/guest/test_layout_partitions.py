@@ -269,7 +269,7 @@ def test_hybrid_and_stale_tables(tmp_path: Path) -> None:
     assert len(_found(path)) == 1
 
 
-@pytest.mark.parametrize("size", [1, 511, 512, 4096, 70_000, 3 * _MIB])
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 4096, 70_000, 3 * _MIB])
 def test_an_empty_disk(tmp_path: Path, size: int) -> None:
     """Is there, and says that it holds nothing."""
     (volume,) = _found(_disk(tmp_path / "disk", size))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
 from backpoint_fusefs.guest.volume import Piece, Volume
-from backpoint_fusefs.guest.volume_places import check_volume, places
+from backpoint_fusefs.guest.volume_places import MIN_UNIT, check_volume, places
 from backpoint_fusefs.guest.volume_record import from_record, to_record
 
 _DISKS = [4096, 3000, 5000]
@@ -51,7 +51,6 @@ def _model(volume: Volume) -> list[tuple[int, int]]:
 @given(_volumes(), st.data())
 def test_every_byte_is_where_the_model_has_it(volume: Volume, data: st.DataObject) -> None:
     """Of any range, in order, and neighbours are joined."""
-    check_volume(volume, _DISKS)
     offset = data.draw(st.integers(0, volume.size))
     length = data.draw(st.integers(0, volume.size - offset))
     found = places(volume, offset, length)
@@ -69,10 +68,23 @@ def test_a_record_is_the_volume(volume: Volume) -> None:
     assert from_record(tuple(to_record(named))) == named
 
 
-_GOOD = _volume(Piece(0, 64, 64, ((0, 0),)), Piece(64, 64, 16, ((0, 64), (1, 0))))
+_K = MIN_UNIT
+_LARGE = [_K * size for size in _DISKS]
 
 
-@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (0, 129), (129, 0), (128, 1)])
+def _piece(start: int, length: int, unit: int, *stripes: tuple[int, int]) -> Piece:
+    """In units of 4 KiB."""
+    places = tuple((disk, offset * _K) for disk, offset in stripes)
+    return Piece(start * _K, length * _K, unit * _K, places)
+
+
+_GOOD = _volume(_piece(0, 64, 64, (0, 0)), _piece(64, 64, 16, (0, 64), (1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(-1, 1), (0, -1), (0, _GOOD.size + 1), (_GOOD.size + 1, 0), (_GOOD.size, 1)],
+)
 def test_bytes_outside_are_refused(offset: int, length: int) -> None:
     """Before, behind, and of negative length."""
     with pytest.raises(GuestDamaged):
@@ -81,33 +93,35 @@ def test_bytes_outside_are_refused(offset: int, length: int) -> None:
 
 def test_the_end_is_inside() -> None:
     """Nothing is nowhere."""
-    assert places(_GOOD, 128, 0) == []
+    assert places(_GOOD, _GOOD.size, 0) == []
 
 
 _BAD = {
-    "gap": _volume(Piece(0, 64, 64, ((0, 0),)), Piece(65, 64, 64, ((0, 64),))),
-    "overlap": _volume(Piece(0, 64, 64, ((0, 0),)), Piece(63, 64, 64, ((0, 64),))),
-    "not from the beginning": _volume(Piece(1, 64, 64, ((0, 0),))),
-    "no bytes": _volume(Piece(0, 0, 0, ((0, 0),))),
-    "negative": _volume(Piece(0, -64, -64, ((0, 0),))),
-    "no stripes": _volume(Piece(0, 64, 64, ())),
-    "no unit": _volume(Piece(0, 64, 0, ((0, 0), (1, 0)))),
-    "linear in units": _volume(Piece(0, 64, 16, ((0, 0),))),
-    "half a row": _volume(Piece(0, 48, 16, ((0, 0), (1, 0)))),
-    "no such disk": _volume(Piece(0, 64, 64, ((3, 0),))),
-    "negative disk": _volume(Piece(0, 64, 64, ((-1, 0),))),
-    "before the disk": _volume(Piece(0, 64, 64, ((0, -1),))),
-    "behind the disk": _volume(Piece(0, 64, 64, ((0, 4033),))),
-    "one stripe behind": _volume(Piece(0, 128, 16, ((0, 0), (1, 2937)))),
-    "size": dataclasses.replace(_GOOD, size=127),
+    "gap": _volume(_piece(0, 64, 64, (0, 0)), _piece(65, 64, 64, (0, 64))),
+    "overlap": _volume(_piece(0, 64, 64, (0, 0)), _piece(63, 64, 64, (0, 64))),
+    "not from the beginning": _volume(_piece(1, 64, 64, (0, 0))),
+    "no bytes": _volume(_piece(0, 0, 0, (0, 0))),
+    "negative": _volume(_piece(0, -64, -64, (0, 0))),
+    "no stripes": _volume(_piece(0, 64, 64)),
+    "no unit": _volume(_piece(0, 64, 0, (0, 0), (1, 0))),
+    "linear in units": _volume(_piece(0, 64, 16, (0, 0))),
+    "half a row": _volume(_piece(0, 48, 16, (0, 0), (1, 0))),
+    "no such disk": _volume(_piece(0, 64, 64, (3, 0))),
+    "negative disk": _volume(_piece(0, 64, 64, (-1, 0))),
+    "before the disk": _volume(_piece(0, 64, 64, (0, -1))),
+    "behind the disk": _volume(_piece(0, 64, 64, (0, 4033))),
+    "one stripe behind": _volume(_piece(0, 128, 16, (0, 0), (1, 2937))),
+    "narrow": _volume(Piece(0, 64 * _K, 512, ((0, 0), (1, 0)))),
+    "size": dataclasses.replace(_GOOD, size=_GOOD.size - 1),
 }
 
 
 @pytest.mark.parametrize("name", list(_BAD))
 def test_impossible_pieces_are_refused(name: str) -> None:
     """Whatever a worker says is checked against the disks."""
+    check_volume(_GOOD, _LARGE)
     with pytest.raises(GuestDamaged):
-        check_volume(_BAD[name], _DISKS)
+        check_volume(_BAD[name], _LARGE)
 
 
 def test_only_a_volume_with_a_problem_may_be_nowhere() -> None:

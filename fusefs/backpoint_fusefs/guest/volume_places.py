@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
 from backpoint_fusefs.guest.volume import Piece, Place, Volume
+
+MIN_UNIT: Final = 4096
+"""Bytes of a stripe unit, as for LVM2; of single bytes a read would be a million places."""
 
 
 def places(volume: Volume, offset: int, length: int) -> list[Place]:
@@ -56,6 +60,8 @@ def _check_piece(name: str, piece: Piece, disk_sizes: Sequence[int]) -> None:
         raise GuestDamaged(f"{name} has a piece without bytes on a disk")
     if len(piece.stripes) == 1 and piece.unit != piece.length:
         raise GuestDamaged(f"{name} has one stripe that is not linear")
+    if len(piece.stripes) > 1 and piece.unit < MIN_UNIT:
+        raise GuestDamaged(f"{name} has stripes that are too narrow")
     if piece.length % (piece.unit * len(piece.stripes)):
         raise GuestDamaged(f"{name} has stripes of unequal length")
     each = piece.length // len(piece.stripes)

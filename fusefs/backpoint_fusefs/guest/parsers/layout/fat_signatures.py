@@ -31,6 +31,8 @@ _EXFAT_LABEL = 0x83
 _MAX_ROOT = 65536
 _MAX_CLUSTERS = 100
 """Of a root folder, in search of its label, as many as blkid reads; mostly it comes first."""
+_MAX_FOLDER = 256 << 10
+"""Bytes of those clusters: a thousand forged volumes must not cost gigabytes."""
 _FAT_PAGE = 4096
 _MAX_EXFAT_CLUSTERS = 8
 """exFAT's are larger, and its label is written by format, before all names."""
@@ -124,7 +126,7 @@ def _fat32_root(probe: Probe, boot: _Boot) -> Iterator[bytes]:
     data = (boot.reserved + boot.fats * boot.fat_sectors) * boot.sector
     size = boot.cluster * boot.sector
     page_at, page = -1, b""
-    for _ in range(_MAX_CLUSTERS):
+    for _ in range(min(_MAX_CLUSTERS, _MAX_FOLDER // min(size, _MAX_ROOT))):
         if not 2 <= cluster < boot.clusters + 2:
             return
         yield probe.read(data + (cluster - 2) * size, min(size, _MAX_ROOT))

@@ -21,6 +21,7 @@ from backpoint_fusefs.guest.parsers.layout.lvm_group import (
 from backpoint_fusefs.guest.parsers.layout.lvm_leg import Leg, best_leg
 from backpoint_fusefs.guest.parsers.layout.stretch import Stretch
 from backpoint_fusefs.guest.volume import Piece
+from backpoint_fusefs.guest.volume_places import MIN_UNIT
 from backpoint_fusefs.guest.volume_record import MAX_PIECES
 
 _MAX_DEPTH = 6
@@ -89,7 +90,7 @@ class GroupMapping:
         stripes = [self._runs(area, each, depth) for area in areas]
         if len(areas) == 1:
             return _linear(start, stripes[0])
-        if not segment.stripe:
+        if segment.stripe < MIN_UNIT:
             raise GuestDamaged("a striped logical volume does not say how wide its stripes are")
         return _interleaved(start, stripes, segment.stripe)
 

@@ -70,13 +70,14 @@ def _lzo(stored: bytes, size: int, sector_size: int) -> bytes:
     decoded = bytearray()
     at = _LENGTH
     while at < total and len(decoded) < size:
-        left_in_sector = sector_size - at % sector_size
-        if left_in_sector < _LENGTH:
-            at += left_in_sector
         length = int.from_bytes(stored[at : at + _LENGTH], "little")
         at += _LENGTH
         if not 0 < length <= min(segment_max, total - at):
             raise GuestDamaged("a segment of a compressed extent has an impossible length")
         decoded += lzo.decompress(stored[at : at + length], False, sector_size)
         at += length
+        # After the last segment too: the total counts it.
+        left_in_sector = -at % sector_size
+        if left_in_sector < _LENGTH:
+            at += left_in_sector
     return bytes(decoded)

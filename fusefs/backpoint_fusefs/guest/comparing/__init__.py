@@ -1,0 +1,1 @@
+"""The guests of two points, file by file."""

@@ -1,0 +1,1 @@
+"""Guest files into a folder or a stream."""

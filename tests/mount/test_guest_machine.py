@@ -43,7 +43,7 @@ def add_point(repository: MountedRepository, vm: str, *disks: Path, time: float 
 def test_every_volume_is_there_by_name(
     checked_repository: MountedRepository, machine: LinuxMachine
 ) -> None:
-    """Partitions by disk and number, logical volumes by group and name, as their drivers have them."""
+    """Partitions by disk and number, logical volumes by group and name, as drivers have them."""
     guest = mounted_guest(checked_repository, *machine.disks)
     assert sorted(os.listdir(guest)) == [
         "disk0-p1",

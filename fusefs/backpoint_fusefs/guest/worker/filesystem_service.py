@@ -29,6 +29,10 @@ PAGE: Final = 2048
 """Entries of a folder in one answer."""
 EXTENTS_MAX: Final = 300_000
 """Of one file; one in more pieces is read through its parser."""
+_TIMES: Final = slice(8, 11)
+"""Of a Stat: access, modification, change."""
+_FIRST_NS: Final = -(1 << 63)
+_LAST_NS: Final = (1 << 64) - 1
 XATTRS_MAX: Final = 8 << 20
 """Bytes of one file's attributes. Linux lets a program see 64 KiB of each."""
 
@@ -55,12 +59,12 @@ class FilesystemService:
         return self._files.root, facts.recovery, facts.replayed
 
     def stat(self, tree: int, ino: int) -> Stat:
-        return self._files.stat(FileId(tree, ino))
+        return _sendable(self._files.stat(FileId(tree, ino)))
 
     def lookup(self, tree: int, ino: int, name: bytes) -> Stat | None:
         """The stat of what a folder has under this name."""
         found = self._folders.folder(FileId(tree, ino)).find(name)
-        return None if found is None else self._files.stat(found)
+        return None if found is None else _sendable(self._files.stat(found))
 
     def page(self, tree: int, ino: int, number: int) -> tuple[bool, list[Any]]:
         """Whether there are more pages behind this one; of each entry its name, which file it is,
@@ -68,7 +72,10 @@ class FilesystemService:
         entries = self._folders.folder(FileId(tree, ino)).entries
         shown = entries[number * PAGE : (number + 1) * PAGE]
         stats = self._files.stats([entry.file for entry in shown])
-        lines = [(*entry, found) for entry, found in zip(shown, stats, strict=True)]
+        lines = [
+            (*entry, None if found is None else _sendable(found))
+            for entry, found in zip(shown, stats, strict=True)
+        ]
         return (number + 1) * PAGE < len(entries), lines
 
     def readlink(self, tree: int, ino: int) -> bytes:
@@ -78,7 +85,16 @@ class FilesystemService:
         found = dict(self._files.xattrs(FileId(tree, ino)))
         if sum(len(name) + len(value) for name, value in found.items()) > XATTRS_MAX:
             raise GuestDamaged("a file with more extended attributes than there can be")
-        return found
+        return self._readable(tree, ino, found)
+
+    def _readable(self, tree: int, ino: int, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Linux lets nobody read `user.` attributes of links and devices, so none are listed."""
+        if not any(name.startswith(b"user.") for name in found):
+            return found
+        kind = stat.S_IFMT(self._files.stat(FileId(tree, ino)).mode)
+        if kind in (stat.S_IFREG, stat.S_IFDIR):
+            return found
+        return {name: value for name, value in found.items() if not name.startswith(b"user.")}
 
     def xattrs_of(self, *files: tuple[int, int]) -> list[dict[bytes, bytes] | None]:
         """Of many files; None for one whose attributes cannot be read."""
@@ -110,3 +126,11 @@ class FilesystemService:
         """What is mounted where nobody names a subvolume; the root where there are none."""
         found: FileId = getattr(self._files, "default_subvolume", self._files.root)
         return found
+
+
+def _sendable(found: Stat) -> Stat:
+    """With times that fit a message: btrfs can tell of moments before the stars and after them."""
+    times = found[_TIMES]
+    if min(times) >= _FIRST_NS and max(times) <= _LAST_NS:
+        return found
+    return Stat(*found[:8], *(min(max(at, _FIRST_NS), _LAST_NS) for at in times), found.rdev)

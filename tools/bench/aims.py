@@ -6,7 +6,8 @@ not all there is reported as not judged, never as met.
 
 from __future__ import annotations
 
-from tools.bench import ingest, mounting, storing
+from tools.bench import guest_trees, ingest, mounting, storing
+from tools.bench.guest_files import PLACE
 from tools.bench.mounts import EXPORT
 from tools.bench.report import OURS, Row, ratio
 
@@ -27,6 +28,9 @@ STORED_SHARE = 0.6
 DISK_SIZE_SPREAD = 1.2
 BACKUP_RSS = 300_000_000
 START_S, START_RSS = 2.0, 200_000_000
+FIRST_BYTE_S, NAMES_S = 1.0, 2.0
+GUEST_TO_FLAT = 0.5
+READERS_SPREAD = 2.0
 
 
 def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
@@ -40,7 +44,20 @@ def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
         said.append(_start(rows))
     if storing.NAME in benchmarks:
         said.append(_stored(rows))
+    if guest_trees.NAME in benchmarks:
+        said += _guest(rows)
     return said
+
+
+def _guest(rows: list[Row]) -> list[str]:
+    places = (guest_trees.ROOT, PLACE)
+    quick = {guest_trees.first_byte_work(place): FIRST_BYTE_S for place in places}
+    quick[guest_trees.listing_work(guest_trees.NAMES, "ext4")] = NAMES_S
+    return [
+        *(_within(rows, work, limit_s) for work, limit_s in quick.items()),
+        _faster(rows, guest_trees.SEQUENTIAL, (guest_trees.FLAT,), GUEST_TO_FLAT),
+        *_readers(rows),
+    ]
 
 
 def _row(rows: list[Row], work: str, tool: str) -> Row | None:
@@ -107,6 +124,30 @@ def _start(rows: list[Row]) -> str:
     met = _met(row.seconds < START_S and row.peak_rss < START_RSS)
     took = f"{row.seconds:.2f} s, {row.peak_rss / 1e6:.0f} MB"
     return f"mount {mounting.MANY_POINTS}: {took}, aim 2 s, 200 MB: {met}"
+
+
+def _within(rows: list[Row], work: str, limit_s: float) -> str:
+    row = _row(rows, work, OURS)
+    if row is None or row.seconds is None:
+        return f"{work}: not judged"
+    return f"{work}: {row.seconds:.2f} s, aim {limit_s:g} s: {_met(row.seconds < limit_s)}"
+
+
+def _readers(rows: list[Row]) -> list[str]:
+    work = guest_trees.TOGETHER
+    together, first, alone = (
+        _row(rows, one, OURS) for one in (work, guest_trees.FIRST_DONE, guest_trees.ALONE)
+    )
+    if not (together and first and alone):
+        return [f"{work}: not judged"]
+    if not (together.seconds and first.seconds and alone.seconds):
+        return [f"{work}: not judged"]
+    spread, factor = together.seconds / first.seconds, alone.seconds / together.seconds
+    even = _met(spread <= READERS_SPREAD)
+    return [
+        f"{work}: the slowest took {spread:.2f} of the fastest, aim {READERS_SPREAD:g}: {even}",
+        f"{work}: {factor:.2f}x one by one, aim 1x: {_met(factor >= 1)}",
+    ]
 
 
 def _met(yes: bool) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from tools.bench.content import MIB, change_tree, make_tree, noise, records
+from tools.bench.guest_files import Counts, make_guest_disks
 from tools.bench.process import Command, Runner
 
 PARTITION_OFFSET = MIB
@@ -57,6 +58,11 @@ class DiskMaker:
         name = f"similar-{count}-{data_size}"
         folder = self._cached(name, lambda at: self._make_similar(at, count, data_size))
         return [folder / f"vm{number}" / DISK for number in range(count)]
+
+    def guests(self, counts: Counts) -> Path:
+        """The folder of the disks that `guest_files.py` names."""
+        name = f"guests-{counts.files}-{counts.entries}-{counts.large}-{counts.read}"
+        return self._cached(name, lambda at: make_guest_disks(self._runner, at, counts))
 
     def copy(self, disk: Path, target: Path) -> None:
         """A sparse copy; the target's folder is made."""

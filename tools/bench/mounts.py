@@ -1,4 +1,5 @@
 """Things that show a stored disk as a file: each tool's mount, and the C export of the raw file.
+And the guest's files in it, as our mount shows them and as the kernel's driver does.
 
 Decides how a mount is brought up with cold caches and taken down. Measures nothing.
 """
@@ -12,12 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.archivers import Archiver
+from tools.bench.archivers import Archiver, Backpoint
 from tools.bench.process import BenchFailure, Command, Daemon, Runner
 from tools.bench.reads import drop_caches
 
+from guest_disks.partition import attached
+
 VM = "web01"
 EXPORT = "C export of the raw file"
+LOOP = "loop mount of the flat file"
+# Nothing is replayed: what is written nowhere cannot be.
+LOOP_OPTIONS = {"ext4": "ro,noload", "xfs": "ro,norecovery,nouuid", "btrfs": "ro,norecovery"}
 
 
 @dataclass(frozen=True)
@@ -103,3 +109,52 @@ class MountedRaw(Mountable):
         argv = (str(self._executable), "--blockdev", blockdev, "--export", export)
         with self._runner.daemon(Command(argv), lambda: at.stat().st_dev != beneath) as daemon:
             yield Opened(daemon, at)
+
+
+@dataclass(frozen=True)
+class MountedGuests:
+    """A repository of Backpoint with points of several VMs, whose guests are looked into."""
+
+    runner: Runner
+    archiver: Backpoint
+    folder: Path
+
+    @property
+    def repo(self) -> Path:
+        return self.folder / "repo"
+
+    @contextmanager
+    def mounted(self) -> Iterator[Daemon]:
+        """Cold as `Mountable.mounted`; nothing of any point has been looked at."""
+        at = self.folder / "mnt"
+        at.mkdir(exist_ok=True)
+        drop_caches()
+        command, stop = self.archiver.mount(self.repo, at), self.archiver.unmount(at)
+        with self.runner.daemon(command, lambda: os.path.ismount(at), stop) as daemon:
+            yield daemon
+
+    def flat(self, vm: str) -> Path:
+        return self._point(vm) / "disk0-flat.vmdk"
+
+    def guest(self, vm: str, place: str) -> Path:
+        """A tree of the VM's guest."""
+        return self._point(vm) / "guest" / place
+
+    @contextmanager
+    def loop_mounted(self, vm: str, kind: str) -> Iterator[Path]:
+        """The only partition of the flat file, by the kernel's driver. After `mounted`."""
+        at = self.folder / "loop"
+        at.mkdir(exist_ok=True)
+        try:
+            with attached(self.flat(vm), read_only=True) as device:
+                options = ("-o", LOOP_OPTIONS[kind])
+                self.runner.run(Command(("mount", "-t", kind, *options, str(device), str(at))))
+                try:
+                    yield at
+                finally:
+                    self.runner.run(Command(("umount", str(at))))
+        except RuntimeError as error:
+            raise BenchFailure(str(error)) from error
+
+    def _point(self, vm: str) -> Path:
+        return self.folder / "mnt" / "vms" / vm / "latest"

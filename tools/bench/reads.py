@@ -10,6 +10,9 @@ import json
 import mmap
 import os
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +95,55 @@ def can_read_direct(path: Path) -> bool:
 def read_through(runner: Runner, path: Path) -> Usage:
     """Read a whole file in order with dd."""
     return runner.run(Command(("dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none")))
+
+
+def read_range(runner: Runner, path: Path, offset: int, length: int) -> Usage:
+    """Read part of a file in order with dd; both in bytes, of whole MiB."""
+    where = ("bs=1M", "iflag=skip_bytes", f"skip={offset}", f"count={length >> 20}")
+    return runner.run(Command(("dd", f"if={path}", "of=/dev/null", *where, "status=none")))
+
+
+def first_byte(path: Path) -> None:
+    """Open a file and read its first byte."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if len(os.read(descriptor, 1)) != 1:
+            raise BenchFailure(f"{path} is empty")
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several readers, each of its own file. seconds: of each; shares: of its file that each had
+    when the first was done."""
+
+    seconds: list[float]
+    shares: list[float]
+
+
+def read_together(paths: list[Path]) -> Together:
+    """Read all files at once, each in a thread, in order, 1 MiB at a time."""
+    ready = threading.Barrier(len(paths) + 1)
+    done = threading.Event()
+
+    def read(path: Path) -> tuple[float, float]:
+        buffer, so_far, had = bytearray(1 << 20), 0, 0
+        ready.wait()
+        started = time.monotonic()
+        with path.open("rb", buffering=0) as file:
+            while length := file.readinto(buffer):
+                so_far += length
+                if not done.is_set():
+                    had = so_far
+        done.set()
+        return time.monotonic() - started, had / so_far
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        running = [pool.submit(read, path) for path in paths]
+        ready.wait()
+        results = [one.result() for one in running]
+    return Together([seconds for seconds, _ in results], [share for _, share in results])
 
 
 def read_random(

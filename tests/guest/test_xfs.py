@@ -72,12 +72,12 @@ def test_reserved_space_reads_as_zeros_although_stale_bytes_lie_there(tmp_path: 
     image = tmp_path / "image"
     make_image(image, "xfs", 310 * _MIB)
     with mounted_image(image, "xfs") as root:
-        (root / "old").write_bytes(_STALE * (100 * _MIB // len(_STALE)))
-        os.sync()
+        (root / "old").write_bytes(_STALE * (200 * _MIB // len(_STALE)))
+        run("sync", "--file-system", root)
         (root / "old").unlink()
         with (root / "reserved").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 80 * _MIB)
-            for place in (3, 40, 41, 75):
+            os.posix_fallocate(file.fileno(), 0, 150 * _MIB)
+            for place in (3, 40, 41, 140):
                 file.seek(place * _MIB)
                 file.write(b"written")
         (root / "reserved behind").write_bytes(b"short")
@@ -85,7 +85,7 @@ def test_reserved_space_reads_as_zeros_although_stale_bytes_lie_there(tmp_path: 
     _same_tree(image)
     with _opened(image) as (filesystem, raw):
         found = filesystem.extents(_found(filesystem, b"reserved"))
-        extents = check_extents(found, 80 * _MIB, raw.size)
+        extents = check_extents(found, 150 * _MIB, raw.size)
         assert [extent.at == HOLE for extent in extents] == [True, False] * 4 + [True]
         behind = raw.read(extents[1].at + extents[1].length, 1 << 20)
     assert _STALE in behind

@@ -68,12 +68,13 @@ def test_a_log_that_goes_round_is_understood(tmp_path: Path) -> None:
     run("mkfs.xfs", "-q", "-f", "-l", "size=8m", image, environment=small)
     said: list[str] = []
     with mounted_image(image, "xfs") as root:
-        for _ in range(12):
+        # How much of it is logged depends on how busy the machine is.
+        while _rounds(image) < 2 and len(said) < 200:
             _log_much(root)
             said.append(_recovery(image))
             with _frozen(root):
                 said.append(_recovery(image))
-    assert said == [DIRTY, ""] * 12
+    assert said == [DIRTY, ""] * (len(said) // 2)
     assert _recovery(image) == ""
     assert _rounds(image) > 1
 
@@ -107,7 +108,7 @@ def _log_much(root: Path) -> None:
     """Each of these values is written to the log whole."""
     for number in range(300):
         os.setxattr(root, "user.value", bytes([number % 256]) * 3000)
-    os.sync()
+    run("sync", "--file-system", root)
 
 
 def _rounds(image: Path) -> int:

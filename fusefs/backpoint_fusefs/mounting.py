@@ -21,7 +21,6 @@ import trio
 from backpoint_fusefs.attributes import Owner
 from backpoint_fusefs.catalog_watch import CatalogWatch
 from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
-from backpoint_fusefs.guest.guest_realm import GuestRealm
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.kernel_notices import tell_kernel
 from backpoint_fusefs.kernel_readahead import raise_read_ahead
@@ -29,8 +28,9 @@ from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.mount_point import SUBTYPE, find_mount
 from backpoint_fusefs.open_file import PrefetchBudget
 from backpoint_fusefs.operations import MountOperations
-from backpoint_fusefs.point_realm import MountParts, PointRealm
+from backpoint_fusefs.point_realm import MountParts
 from backpoint_fusefs.point_shelf import PointShelf
+from backpoint_fusefs.realms import Realms
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import UsageError
@@ -79,15 +79,14 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
         Owner(os.geteuid(), os.getegid(), plan.shared),
         ToldOnce(),
     )
-    points = PointRealm(parts)
-    guests = GuestRealm(parts, points, ParserPool(streams=plan.streams))
-    operations = MountOperations(points, guests, watch, parts.tell)
+    realms = Realms(parts, ParserPool(streams=plan.streams))
+    operations = MountOperations(realms.of, watch, parts.tell)
     _mount(operations, plan.mount_point, shared=plan.shared)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_at_signal)
             nursery.start_soon(watch.run, tell_kernel)
-            nursery.start_soon(guests.run)
+            nursery.start_soon(realms.places.run)
             nursery.start_soon(parts.lease.run)
             nursery.start_soon(_when_it_answers, plan.mount_point, ready)
             await pyfuse3.main()
@@ -95,7 +94,7 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
     finally:
         # Lazily where files are open: a process told to end must not hang on its readers.
         pyfuse3.close(unmount=True)
-        guests.close()
+        realms.places.close()
         workers.close()
     _LOG.info("%s is unmounted", plan.mount_point)
 

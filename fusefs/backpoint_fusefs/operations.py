@@ -32,9 +32,6 @@ from pyfuse3 import (
 from backpoint_fusefs.attributes import XATTR_PREFIX
 from backpoint_fusefs.catalog_watch import CatalogWatch
 from backpoint_fusefs.errno_map import errno_of
-from backpoint_fusefs.guest.guest_inodes import is_guest
-from backpoint_fusefs.guest.guest_realm import GuestRealm
-from backpoint_fusefs.point_realm import PointRealm
 from backpoint_fusefs.realm import FolderListing, NotAFile, NotAFolder, Opened, Realm, Stale
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.errors import BackpointError
@@ -84,11 +81,11 @@ class MountOperations(pyfuse3.Operations):
     enable_acl = False
 
     def __init__(
-        self, points: PointRealm, guests: GuestRealm, watch: CatalogWatch, tell: ToldOnce
+        self, realm_of: Callable[[int], Realm], watch: CatalogWatch, tell: ToldOnce
     ) -> None:
+        """realm_of: whose an inode number is."""
         super().__init__()
-        self._points = points
-        self._guests = guests
+        self._realm = realm_of
         self._watch = watch
         self.tell = tell
         self._handles = itertools.count(1)
@@ -103,7 +100,8 @@ class MountOperations(pyfuse3.Operations):
         if name == b".":
             return await realm.attributes(parent_inode)
         if name == b"..":
-            return await realm.parent(parent_inode)
+            parent = await realm.parent(parent_inode)
+            return await self._realm(parent).attributes(parent)
         found = await realm.lookup(parent_inode, name)
         if found is None:
             raise FUSEError(errno.ENOENT)
@@ -193,6 +191,3 @@ class MountOperations(pyfuse3.Operations):
     @_answering
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         return [XAttrNameT(name) for name in await self._realm(inode).xattrs(inode)]
-
-    def _realm(self, inode: int) -> Realm:
-        return self._guests if is_guest(inode) else self._points

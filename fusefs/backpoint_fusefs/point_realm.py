@@ -66,8 +66,8 @@ class PointRealm:
     async def attributes(self, inode: int) -> EntryAttributes:
         return self._attributes(await self._node(inode))
 
-    async def parent(self, folder: int) -> EntryAttributes:
-        return await self.attributes((await self._node(folder)).folder)
+    async def parent(self, folder: int) -> int:
+        return (await self._node(folder)).folder
 
     async def lookup(self, folder: int, name: bytes) -> EntryAttributes | None:
         node = await self._folder_node(folder)

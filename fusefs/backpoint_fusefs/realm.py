@@ -1,7 +1,7 @@
 """What a part of the mounted tree offers to the file system's operations, by inode number.
 
-The mount has two: the points and what lies in their folders, and the guests' own files. A contract;
-decides nothing.
+The mount has three: the points and what lies in their folders, the `guest/` folders, and the
+guests' own files below them. A contract; decides nothing.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Realm(Protocol):
 
     async def attributes(self, inode: int) -> EntryAttributes: ...
 
-    async def parent(self, folder: int) -> EntryAttributes:
-        """Of the folder that a folder lies in."""
+    async def parent(self, folder: int) -> int:
+        """The number of the folder that a folder lies in; it may be another realm's."""
         ...
 
     async def lookup(self, folder: int, name: bytes) -> EntryAttributes | None:

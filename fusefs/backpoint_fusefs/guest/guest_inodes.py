@@ -34,22 +34,23 @@ def guest_inode(slot: int, ino: int) -> int:
 
 def take_guest_apart(inode: int) -> tuple[int, int] | None:
     """(slot, ino), or None where the number is no guest file's."""
-    if not _is_file(inode):
+    if not is_guest_file(inode):
         return None
     number = inode >> _ROLE_BITS << _LOW_BITS | inode & (1 << _LOW_BITS) - 1
     return number >> INO_BITS, number & (1 << INO_BITS) - 1
 
 
-def is_guest(inode: int) -> bool:
-    """Whether it is the number of a `guest/` folder or of anything below one."""
-    role = inode & (1 << _ROLE_BITS) - 1
-    extra = inodes.GUEST_EXTRA <= role < inodes.GUEST_EXTRA + inodes.GUEST_EXTRAS
-    return role == inodes.GUEST_FOLDER or extra or _is_file(inode)
-
-
-def _is_file(inode: int) -> bool:
+def is_guest_file(inode: int) -> bool:
+    """Whether it is the number of a guest's own file."""
     role = inode & (1 << _ROLE_BITS) - 1
     return inodes.GUEST_FILE <= role < inodes.GUEST_FILE + inodes.GUEST_FILES
+
+
+def is_guest_folder(inode: int) -> bool:
+    """Whether it is the number of a `guest/` folder, or of something of ours in one."""
+    role = inode & (1 << _ROLE_BITS) - 1
+    extra = inodes.GUEST_EXTRA <= role < inodes.GUEST_EXTRA + inodes.GUEST_EXTRAS
+    return role == inodes.GUEST_FOLDER or extra
 
 
 class TreeSlots:

@@ -117,7 +117,7 @@ class GuestView:
         covering = self._root.crossed(number, file)
         return None if covering is None else self.top(covering)
 
-    def facts(self, place: str) -> Volume | None:
+    def shown_at(self, place: str) -> Volume | None:
         """The volume shown at a place that is no part of the guest's own view."""
         return next((found for found in self._volumes or () if found.name == place), None)
 

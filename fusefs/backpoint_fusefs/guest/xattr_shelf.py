@@ -51,15 +51,16 @@ class XattrShelf:
         while len(self._listed) > _LISTED_KEPT:
             self._listed.popitem(last=False)
 
-    async def xattrs(self, inode: int, volume: AskedVolume, file: FileId) -> Xattrs:
-        """Raises GuestError, and what reading the disks raises."""
-        kept = self._kept.get(inode)
-        if kept is not None:
-            return kept
+    def kept(self, inode: int) -> Xattrs | None:
+        """Those at hand."""
+        return self._kept.get(inode)
+
+    async def fetched(self, inode: int, volume: AskedVolume, file: FileId) -> Xattrs:
+        """Those that are not at hand. Raises GuestError, and what reading the disks raises."""
         together = self._listed.get(inode)
         if together is not None:
             await self._fetch(together)
-            kept = self._kept.get(inode)
+        kept = self._kept.get(inode)
         if kept is None:
             kept = await volume.run(volume.blocking.xattrs, file)
             self._keep(inode, kept)

@@ -29,8 +29,6 @@ PAGE: Final = 2048
 """Entries of a folder in one answer."""
 EXTENTS_MAX: Final = 300_000
 """Of one file; one in more pieces is read through its parser."""
-_TIMES: Final = slice(8, 11)
-"""Of a Stat: access, modification, change."""
 _FIRST_NS: Final = -(1 << 63)
 _LAST_NS: Final = (1 << 64) - 1
 XATTRS_MAX: Final = 8 << 20
@@ -130,7 +128,8 @@ class FilesystemService:
 
 def _sendable(found: Stat) -> Stat:
     """With times that fit a message: btrfs can tell of moments before the stars and after them."""
-    times = found[_TIMES]
+    times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
     if min(times) >= _FIRST_NS and max(times) <= _LAST_NS:
         return found
-    return Stat(*found[:8], *(min(max(at, _FIRST_NS), _LAST_NS) for at in times), found.rdev)
+    accessed, modified, changed = (min(max(at, _FIRST_NS), _LAST_NS) for at in times)
+    return found._replace(atime_ns=accessed, mtime_ns=modified, ctime_ns=changed)

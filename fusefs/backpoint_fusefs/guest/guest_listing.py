@@ -1,0 +1,65 @@
+"""A guest's folder that a program lists: page by page, so that the largest takes no memory here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from pyfuse3 import EntryAttributes
+
+from backpoint_fusefs.guest.guest_attributes import unreadable_attributes
+from backpoint_fusefs.guest.guest_places import GuestPlaces, SeenFile
+from backpoint_fusefs.guest.guest_volume import Line
+from backpoint_fusefs.guest.xattr_shelf import Listed, XattrShelf
+
+
+class GuestListing:
+    """See `FolderListing`. folder: its number."""
+
+    def __init__(self, places: GuestPlaces, shelf: XattrShelf, folder: int, seen: SeenFile) -> None:
+        self._places = places
+        self._shelf = shelf
+        self._folder = folder
+        self._seen = seen
+        self._rewind()
+
+    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
+        """Raises GuestError, and what reading the disks raises."""
+        if start < self._first:
+            self._rewind()
+        while start >= self._first + len(self._lines):
+            if not self._more:
+                return ()
+            await self._turn()
+        shown = itertools.islice(self._lines, start - self._first, None)
+        return ((line.name, self._attributes(line)) for line in shown)
+
+    def _rewind(self) -> None:
+        self._first = 0
+        self._pages = 0
+        self._more = True
+        self._lines: list[Line] = []
+        self._mounts: dict[bytes, EntryAttributes] = {}
+
+    async def _turn(self) -> None:
+        """Go to the next page."""
+        volume, seen = self._seen.volume, self._seen
+        page = await volume.run(volume.blocking.page, seen.file, self._pages)
+        self._first += len(self._lines)
+        self._pages += 1
+        self._more, self._lines = page.more, page.lines
+        numbers = [self._places.inode(seen.point, seen.place, line.file) for line in page.lines]
+        self._shelf.listed(Listed(volume, numbers, [line.file for line in page.lines]))
+        self._mounts = {
+            line.name: await self._places.top_attributes(self._folder, seen.point, top)
+            for line in page.lines
+            if (top := seen.view.crossed(seen.place, line.file)) is not None
+        }
+
+    def _attributes(self, line: Line) -> EntryAttributes:
+        seen = self._seen
+        if line.name in self._mounts:
+            return self._mounts[line.name]
+        if line.found is None:
+            return unreadable_attributes(self._places.inode(seen.point, seen.place, line.file))
+        return self._places.attributes(self._folder, seen.point, seen.place, line.found)

@@ -24,17 +24,17 @@ _MIB = 1 << 20
 
 _LAYOUTS: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "ext2": ("ext2", ()),
-    "no checksums, 32 bits": ("ext4", ("-O", "^metadata_csum,^64bit")),
-    "checksums of groups only": ("ext4", ("-O", "^metadata_csum,uninit_bg")),
+    "no checksums, 32 bits": ("ext4", ("-O", "^metadata_csum,^64bit,^has_journal")),
+    "no types in folders, no hash trees": ("ext4", ("-O", "^filetype,^dir_index,uninit_bg")),
     "block maps": ("ext4", ("-O", "^extents,^64bit")),
-    "no types in folders, no hash trees": ("ext4", ("-O", "^filetype,^dir_index")),
-    "no journal": ("ext4", ("-O", "^has_journal")),
     "inline data": ("ext4", ("-O", "inline_data", "-I", "1024")),
-    "attributes in inodes": ("ext4", ("-O", "ea_inode")),
     "clusters": ("ext4", ("-O", "bigalloc", "-C", "65536")),
     "meta groups": ("ext4", ("-O", "^flex_bg,meta_bg,^resize_inode", "-g", "8192")),
     "two backups": ("ext4", ("-O", "sparse_super2,meta_bg,^resize_inode", "-g", "8192")),
-    "newer features": ("ext4", ("-O", "large_dir,metadata_csum_seed,orphan_file,verity,encrypt")),
+    "newer features": (
+        "ext4",
+        ("-O", "large_dir,metadata_csum_seed,orphan_file,verity,encrypt,ea_inode"),
+    ),
 }
 _SMALL_BLOCKS: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "ext2": ("ext2", ("-b", "1024")),

@@ -5,6 +5,7 @@ Knows no folders. Format: as in `fat_layout.py`.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -85,6 +86,10 @@ class FatTable:
             raise GuestDamaged(f"a file is in cluster {cluster}, which does not exist")
 
     def _extents(self, runs: list[tuple[int, int]], size: int) -> list[Extent]:
+        ordered = sorted(runs)
+        for (first, count), (following, _) in pairwise(ordered):
+            if first + count > following:
+                raise GuestDamaged(f"a chain comes twice to cluster {following}")
         extents = []
         offset = 0
         for first, count in runs:

@@ -80,7 +80,8 @@ class IsoFilesystem:
         mtime = written if rock_ridge.mtime_ns is None else rock_ridge.mtime_ns
         atime = mtime if rock_ridge.atime_ns is None else rock_ridge.atime_ns
         ctime = mtime if rock_ridge.ctime_ns is None else rock_ridge.ctime_ns
-        size = len(rock_ridge.target) if stat.S_ISLNK(mode) else found.size
+        content = found.size if rock_ridge.unpacked is None else rock_ridge.unpacked
+        size = len(rock_ridge.target) if stat.S_ISLNK(mode) else content
         allocated = -(-found.size // SECTOR) * SECTOR
         rdev = rock_ridge.rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
         owner = (rock_ridge.nlink, rock_ridge.uid, rock_ridge.gid)
@@ -121,7 +122,7 @@ class IsoFilesystem:
 
     def extents(self, file: FileId) -> Sequence[Extent]:
         found = self._file(file.ino)
-        if found.rock_ridge.compressed:
+        if found.rock_ridge.unpacked is not None:
             raise GuestUnsupported("a file is compressed by zisofs")
         if found.record.interleaved:
             raise GuestUnsupported("a file's content is interleaved with another's")

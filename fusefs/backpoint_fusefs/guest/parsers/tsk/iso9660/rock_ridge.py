@@ -29,7 +29,7 @@ _COMPONENTS: Final = {0x02: b".", 0x04: b"..", 0x08: b""}
 class RockRidge:
     """What is None the disc does not say. child: the block of a folder that is elsewhere.
 
-    moved: this is such a folder, where it is kept. compressed: content as zisofs packs it.
+    moved: this is such a folder, where it is kept. unpacked: the size of content packed by zisofs.
     """
 
     name: bytes = b""
@@ -44,7 +44,7 @@ class RockRidge:
     target: bytes = b""
     child: int | None = None
     moved: bool = False
-    compressed: bool = False
+    unpacked: int | None = None
 
 
 def uses_rock_ridge(system_use: bytes) -> int | None:
@@ -86,8 +86,8 @@ def _apply(found: RockRidge, kind: bytes, field: bytes) -> None:
         (found.child,) = _PAIR.unpack_from(field, 4)
     elif kind == b"RE":
         found.moved = True
-    elif kind == b"ZF":
-        found.compressed = True
+    elif kind == b"ZF" and len(field) >= 16:
+        (found.unpacked,) = _PAIR.unpack_from(field, 8)
 
 
 def _set_times(found: RockRidge, field: bytes) -> None:

@@ -57,12 +57,13 @@ class Stage:
         *command: str | Path,
         environment: Mapping[str, str | None] | None = None,
         shown_lines: int = _SHOWN_LINES,
+        code: int = 0,
     ) -> str:
-        """Run a command that must succeed; what it said. Raises RuntimeError if it fails."""
-        code, said = self._call(command, environment or {})
-        if code != 0:
+        """Run a command that must end with `code`; what it said. Raises RuntimeError if not."""
+        got, said = self._call(command, environment or {})
+        if got != code:
             last = "\n".join(said.splitlines()[-_FAILURE_LINES:])
-            raise RuntimeError(f"{self._shown(command)} ended with {code}:\n{last}")
+            raise RuntimeError(f"{self._shown(command)} ended with {got}:\n{last}")
         self._show_lines(said, shown_lines)
         return said
 

@@ -26,11 +26,13 @@ by-date/<day>/<vm>   the newest point of a VM on that day
 In a point's folder:
   diskN-flat.vmdk    the disk, byte for byte, as a raw image
   diskN.vmdk         a small text file; give this one to VMware or QEMU
+  guest/root/        the guest's own files, as the guest sees them
+  guest/VOLUME/      the files of one partition or logical volume
   point.json         what is known about the point
   and the VM's own configuration files, where they were backed up.
 
-Look at a partition without restoring:   mount -o ro,loop,offset=BYTES diskN-flat.vmdk DIR
-(after a crash-consistent backup add: noload for ext4; norecovery,nouuid for XFS).
+Restore a file, or a folder:             cp -a guest/root/FILE .    rsync -aHAX guest/root/DIR .
+Where something cannot be read, a WHY.txt in its place or beside it says why.
 Convert a disk:                          qemu-img convert diskN.vmdk -O qcow2 FILE
 Copy a disk and keep its holes:          cp --sparse=always diskN-flat.vmdk FILE
 Facts about a point or a disk:           getfattr -d FILE

@@ -207,6 +207,11 @@ class _ReadsShort(_Fake):
         return [Extent(0, 10, 0)]
 
 
+class _HasNoRoot(_Fake):
+    def stat(self, file: FileId) -> Stat:
+        return super().stat(file)._replace(mode=0o100644)
+
+
 @pytest.mark.parametrize(
     ("fake", "outcome", "is_fault"),
     [
@@ -219,7 +224,8 @@ class _ReadsShort(_Fake):
         (_Eats, "out of memory", True),
         (_Endless, "broken promise: 1 of 2 files: a folder of more than", True),
         (_Stumbles, "defect: 1 of 1 files: entries: KeyError in test_fuzz.py:", True),
-        (_Overflows, "wide: 1 of 1 files: more than 64 bits", False),
+        (_Overflows, "odd: 1 of 1 files: more than 64 bits", False),
+        (_HasNoRoot, "odd: 1 of 1 files: the root is no folder", False),
         (_NamesBadly, "broken promise: 1 of 2 files: an impossible name: b'..'", True),
         (_ReadsShort, "broken promise: 2 of 2 files: 0 bytes read at 0", True),
     ],

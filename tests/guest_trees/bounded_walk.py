@@ -40,8 +40,8 @@ T = TypeVar("T")
 class BoundedWalk:
     """What was found in the walk. refused: of files, by GuestError; the others are faults of the
     parser: other exceptions (`defects`), what the contract forbids (`broken`), what takes more than
-    2 s of CPU (`slow`). wide: stats with numbers of more than 64 bits, which guests can have (times
-    of btrfs). seen: files looked at."""
+    2 s of CPU (`slow`). odd: numbers beyond those of the contract, a root that is no folder; what
+    asks a parser checks for these. seen: files looked at."""
 
     def __init__(self, image: VolumeImage) -> None:
         self._image = image
@@ -50,7 +50,7 @@ class BoundedWalk:
         self.defects: list[str] = []
         self.broken: list[str] = []
         self.slow: list[str] = []
-        self.wide: list[str] = []
+        self.odd: list[str] = []
 
     def run(self, open_filesystem: Callable[[VolumeImage], GuestFilesystem], read: bool) -> None:
         """read: contents too, in part."""
@@ -67,6 +67,8 @@ class BoundedWalk:
             if found is None:
                 continue
             self._judge_stat(found)
+            if file == filesystem.root and not stat.S_ISDIR(found.mode):
+                self.odd.append(f"the root is no folder: {found}")
             self._attributes(filesystem, file, found)
             if stat.S_ISDIR(found.mode):
                 below = [entry.file for entry in self._list(filesystem, file)]
@@ -81,7 +83,7 @@ class BoundedWalk:
             ("broken promise", self.broken),
             ("defect", self.defects),
             ("slow", self.slow),
-            ("wide", self.wide),
+            ("odd", self.odd),
             ("refused", self.refused),
         ):
             if found:
@@ -100,7 +102,7 @@ class BoundedWalk:
             if not name or b"\0" in name or name in (b".", b".."):
                 self.broken.append(f"an impossible name: {name[:40]!r}")
             if not 0 < file.ino < _INO_END or file.tree not in _NUMBERS:
-                self.broken.append(f"an impossible number: {file}")
+                self.odd.append(f"an impossible number: {file}")
         files = [entry.file for entry in entries]
         stats = self._try("stats", lambda: filesystem.stats(files))
         if stats is not None and len(stats) != len(files):
@@ -109,7 +111,7 @@ class BoundedWalk:
 
     def _judge_stat(self, found: Stat) -> None:
         if not all(value in _NUMBERS for value in found):
-            self.wide.append(f"more than 64 bits: {found}")
+            self.odd.append(f"more than 64 bits: {found}")
         elif found.size < 0 or found.allocated < 0 or found.nlink < 0 or found.mode >> 16:
             self.broken.append(f"an impossible stat: {found}")
 

@@ -3,8 +3,9 @@
     python -m guest_trees.fuzz --kind ext4 --seeds 0:200
 
 Decides what a parser may do to survive: refuse. To crash, to hang, to run out of memory, to raise
-what is no GuestError, or to break the contract, is printed with its seed. What a seed does depends
-on the sound image too, in which the driver's times and places differ: --base keeps one.
+what is no GuestError, or to break the contract, is printed with its seed; so is what is odd, and no
+fault. What a seed does depends on the sound image too, in which the driver's times and places
+differ: --base keeps one.
 """
 
 from __future__ import annotations
@@ -189,8 +190,8 @@ def main(words: Sequence[str]) -> int:
             found = fuzz.survives(seed)
             counts[found.outcome.split(":")[0]] += 1
             longest, largest = max(longest, found.cpu_s), max(largest, found.memory)
-            if found.is_fault:
-                faults += 1
+            faults += found.is_fault
+            if found.is_fault or found.outcome.startswith("odd"):
                 print(f"{seed:6} {found.cpu_s:5.1f} s  {found.outcome}\n       [{found.mutation}]")
             elif asked.verbose:
                 print(f"{seed:6} {found.cpu_s:5.1f} s  {found.outcome}")

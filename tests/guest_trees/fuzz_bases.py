@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,12 +92,13 @@ def _fat(bits: str, mib: int) -> FuzzBase:
 
 
 def _iso(path: Path) -> None:
-    folder = path.with_name(path.name + " files")
-    (folder / "folder" / "Below with a long name").mkdir(parents=True)
-    for number in range(50):
-        (folder / "folder" / f"File {number}.txt").write_bytes(b"i" * number * 70)
-    (folder / "link").symlink_to("folder/File 1.txt")
-    run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-o", path, folder)
+    with tempfile.TemporaryDirectory(prefix="iso-", dir=path.parent) as name:
+        folder = Path(name)
+        (folder / "folder" / "Below with a long name").mkdir(parents=True)
+        for number in range(50):
+            (folder / "folder" / f"File {number}.txt").write_bytes(b"i" * number * 70)
+        (folder / "link").symlink_to("folder/File 1.txt")
+        run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-o", path, folder)
 
 
 BASES: Final[dict[str, FuzzBase]] = {

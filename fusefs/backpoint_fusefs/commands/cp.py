@@ -75,11 +75,9 @@ def run(args: argparse.Namespace) -> int:
     TargetError, and what a store raises."""
     from backpoint_fusefs.guest.guest_shelf import GuestShelf
     from backpoint_repo.opening import open_from, require_owner
-    from backpoint_repo.process_tuning import tune_for_chunks
 
     repository = open_from(args)
     require_owner(repository, "reading a guest's files")
-    tune_for_chunks()
     with GuestShelf(repository) as shelf:
         if args.dest == _STDOUT:
             _copy_to_stdout(args, shelf)
@@ -125,6 +123,7 @@ def _copy_to_folder(args: argparse.Namespace, sources: list[Source]) -> int:
     import time
 
     from backpoint_fusefs.guest.copying.copy_report import CopyReport
+    from backpoint_repo.process_tuning import tune_for_chunks
     from backpoint_repo.progress import progress
     from backpoint_repo.terminal import say, warn
 
@@ -132,6 +131,7 @@ def _copy_to_folder(args: argparse.Namespace, sources: list[Source]) -> int:
     report = CopyReport(say, warn)
     _warn_of_gaps(sources)
     with _landing(args.dest, sources) as (top, named):
+        tune_for_chunks()
         total = _size_of(named)
         with progress("copying", total, as_json=args.json) as advance:
             _copy(args, top, named, report, advance)

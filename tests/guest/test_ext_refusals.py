@@ -134,6 +134,13 @@ def test_a_damaged_superblock(image: Path) -> None:
         open_ext(volume)
 
 
+def test_a_root_that_is_no_folder(image: Path) -> None:
+    """The kernel does not mount it either."""
+    _debugfs(image, "set_inode_field <2> mode 0100644")
+    with closing(FileImage(image)) as volume, pytest.raises(GuestDamaged, match="root"):
+        open_ext(volume)
+
+
 def test_a_volume_that_is_cut_off(image: Path) -> None:
     """As the kernel, which takes no filesystem that is larger than its device."""
     with closing(FileImage(image, size=31 * _MIB)) as volume, pytest.raises(GuestDamaged):

@@ -6,6 +6,7 @@ where the journal's copy had to be changed; wires the parts together.
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -55,7 +56,10 @@ def open_ext(image: VolumeImage) -> ExtFilesystem:
     if recovered.facts.replayed:
         # What the journal says of the superblock counts, such as a filesystem that has grown.
         superblock = read_superblock(recovered.image)
-    return ExtFilesystem(recovered.image, superblock, recovered.facts)
+    filesystem = ExtFilesystem(recovered.image, superblock, recovered.facts)
+    if not stat.S_ISDIR(filesystem.stat(filesystem.root).mode):
+        raise GuestDamaged("its root is no folder")
+    return filesystem
 
 
 class ExtFilesystem:

@@ -30,6 +30,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_image(path, "ext4", 32 << 20)
     with mounted_image(path, "ext4") as root:
         (root / "file").write_bytes(b"content")
+        (root / "large").write_bytes(bytes(range(256)) * (4 << 12))
     return path
 
 
@@ -64,7 +65,7 @@ def test_a_killed_process_says_so(process: ParserProcess) -> None:
 
 def test_a_hanging_process_is_ended(image: FileImage) -> None:
     """One that does not answer within its time is killed."""
-    process = ParserProcess("ext", [image], allowance=Allowance(silence_s=0.2))
+    process = ParserProcess("ext", [image], allowance=Allowance(silence_s=3.0))
     os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(ParserDied, match="more than it may"):
         process.ask("opened")
@@ -93,11 +94,12 @@ def test_a_fault_of_the_repository_stays_one(disk: Path) -> None:
     process = ParserProcess("ext", [image])
     try:
         root, _, _ = process.ask("opened")
+        large = process.ask("lookup", *root, b"large")[:2]
         image.failing = True
         with pytest.raises(StoreUnavailable, match="the store is gone"):
-            process.ask("lookup", *root, b"file")
+            process.ask("read", *large, 1 << 20, 1000)
         image.failing = False
-        assert process.ask("lookup", *root, b"file") is not None
+        assert process.ask("read", *large, 1 << 20, 4) == bytes(range(4))
     finally:
         process.end()
         image.close()

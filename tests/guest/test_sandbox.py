@@ -55,8 +55,8 @@ def test_what_a_confined_process_may_not_do(code: str) -> None:
 
 
 def test_memory_is_limited() -> None:
-    """Three gigabytes are refused; a parser's usual megabytes are not."""
-    assert attempt("bytearray(3 << 30)") == "MemoryError"
+    """A gigabyte is refused; a parser's usual megabytes are not."""
+    assert attempt("bytearray(1 << 30)") == "MemoryError"
     assert attempt("bytearray(100 << 20)") == "it worked"
 
 

@@ -237,7 +237,8 @@ def test_others_see_what_the_guests_modes_allow(
     repository = replace(checked_repository, place=open_place)
     guest = mounted_guest(repository, disk, options="--allow-others")
     for name, answer in (("open", "yes"), ("secret", "")):
-        command = ["setpriv", "--reuid=65534", "--clear-groups", "cat", guest / "disk0" / name]
+        path = str(guest / "disk0" / name)
+        command = ["setpriv", "--reuid=65534", "--clear-groups", "cat", path]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
         assert said.stdout == answer, said
     repository.umount()

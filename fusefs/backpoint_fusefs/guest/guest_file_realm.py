@@ -6,7 +6,7 @@ Finds the volume by the number and asks its parser; reads contents where they li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pyfuse3 import EntryAttributes
 
@@ -14,7 +14,7 @@ from backpoint_fusefs.attributes import XATTR_PREFIX
 from backpoint_fusefs.guest.guest_attributes import guest_attributes
 from backpoint_fusefs.guest.guest_file import DecodedFile, describe_file, mapped_content
 from backpoint_fusefs.guest.guest_listing import GuestListing
-from backpoint_fusefs.guest.guest_places import GuestPlaces
+from backpoint_fusefs.guest.guest_places import GuestPlaces, SeenFile
 from backpoint_fusefs.guest.volume import Volume
 from backpoint_fusefs.guest.xattr_shelf import XattrShelf
 from backpoint_fusefs.open_file import OpenFile
@@ -63,11 +63,11 @@ class GuestFileRealm:
             raise NotAFile
         label = f"{seen.view.label} guest/{seen.place} file {seen.file.ino}"
         # Without an await from here on: a pin and its file come together.
-        unpin = parts.lease.pinned(seen.point.point_id)
+        closed = self._pinned(seen)
         if described.decoded:
-            return DecodedFile(seen.volume, described, parts.workers, label, unpin)
+            return DecodedFile(seen.volume, described, parts.workers, label, closed)
         content = mapped_content(volume, described)
-        return OpenFile(content, parts.workers, parts.budget, label, unpin)
+        return OpenFile(content, parts.workers, parts.budget, label, closed)
 
     async def xattrs(self, inode: int) -> Mapping[bytes, bytes]:
         kept = self._xattrs.kept(inode)
@@ -85,6 +85,17 @@ class GuestFileRealm:
         facts = _facts(volume) | {"recovery": seen.volume.blocking.facts().recovery}
         value = facts.get(name.removeprefix(XATTR_PREFIX).decode(errors="replace"))
         return value.encode("utf-8", "backslashreplace") if value else None
+
+    def _pinned(self, seen: SeenFile) -> Callable[[], None]:
+        """The point's data and its view stay; to be called when the file is closed."""
+        unpin = self._parts.lease.pinned(seen.point.point_id)
+        seen.view.open_files += 1
+
+        def closed() -> None:
+            seen.view.open_files -= 1
+            unpin()
+
+        return closed
 
 
 def _facts(volume: Volume) -> dict[str, str]:

@@ -81,9 +81,15 @@ class GuestPlaces:
                 view = GuestView(PointGuest(disks, self._pool), point_label(point))
                 self._views[point.point_id] = view
         self._views.move_to_end(point.point_id)
-        while len(self._views) > _VIEWS_KEPT:
-            self._views.popitem(last=False)[1].close()
+        if len(self._views) > _VIEWS_KEPT:
+            self._drop_one()
         return view
+
+    def _drop_one(self) -> None:
+        """The view that was used longest ago, of those that nobody has a file open in."""
+        oldest = next((key for key, view in self._views.items() if not view.open_files), None)
+        if oldest is not None:
+            self._views.pop(oldest).close()
 
     async def seen(self, inode: int) -> SeenFile:
         """The guest's file with this number."""

@@ -59,6 +59,7 @@ class GuestView:
     def __init__(self, guest: PointGuest, label: str) -> None:
         self._guest = guest
         self.label = label
+        self.open_files = 0
         self.extras: dict[int, Extra] = {}
         self._busy = trio.Lock()
         self._asked: dict[str, AskedVolume] = {}

@@ -74,6 +74,7 @@ class GuestVolume:
         self._clock = clock
         self._process: ParserProcess | None = None
         self._opened: tuple[FileId, VolumeFacts] | None = None
+        self._retired = False
         self._deadly: dict[tuple[Any, ...], str] = {}
 
     @property
@@ -87,11 +88,10 @@ class GuestVolume:
         process = self._process
         return process is None or not process.alive or process.end_if_idle()
 
-    def end(self) -> None:
-        """End its process, whatever it does."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.end()
+    def retire(self) -> None:
+        """End its process for good: whoever still asks gets an error."""
+        self._retired = True
+        self._end()
 
     def root(self) -> FileId:
         return self._open()[0]
@@ -183,14 +183,21 @@ class GuestVolume:
             return self._running_process().ask(*request)
         except ParserDied as error:
             # The same bytes would do the same to the next process.
-            self.end()
+            self._end()
             if len(self._deadly) < _DEADLY_KEPT:
                 self._deadly[request] = str(error)
             raise
         finally:
             self.used_at = self._clock()
 
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
     def _running_process(self) -> ParserProcess:
+        if self._retired:
+            raise GuestError("it is no longer at hand; look again")
         process = self._process
         if process is None or not process.alive:
             process = self._process = self._start(self.volume, self.reader)

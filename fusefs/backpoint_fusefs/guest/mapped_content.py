@@ -6,6 +6,7 @@ of `content.Content`, and `prefetch`.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -17,21 +18,22 @@ _ZEROS: Final = bytes(1 << 20)
 
 
 class ExtentMap:
-    """Extents of one file, in order and without gaps."""
+    """Extents of one file, in order and without gaps. Compact, for there can be 200,000 of them."""
 
     def __init__(self, extents: Sequence[Extent]) -> None:
-        self._extents = extents
-        self._starts = [extent.offset for extent in extents]
+        self._starts = array("q", [extent.offset for extent in extents])
+        self._places = array("q", [extent.at for extent in extents])
+        self._end = extents[-1].offset + extents[-1].length if extents else 0
 
     def parts(self, offset: int, end: int) -> Iterator[Extent]:
-        """The extents of bytes [offset, end), cut to that range."""
-        number = bisect_right(self._starts, offset) - 1
+        """The extents of bytes [offset, end), cut to that range; none of it behind the last."""
+        starts, end = self._starts, min(end, self._end)
+        number = bisect_right(starts, offset) - 1
         while offset < end:
-            extent = self._extents[number]
-            inside = offset - extent.offset
-            length = min(end - offset, extent.length - inside)
-            at = extent.at + inside if extent.at >= 0 else extent.at
-            yield Extent(offset, length, at)
+            stop = starts[number + 1] if number + 1 < len(starts) else self._end
+            length = min(end, stop) - offset
+            at = self._places[number]
+            yield Extent(offset, length, at + offset - starts[number] if at >= 0 else at)
             offset += length
             number += 1
 

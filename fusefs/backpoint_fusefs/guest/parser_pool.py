@@ -53,14 +53,14 @@ class ParserPool:
         """End its process; it will not be asked again."""
         with self._lock:
             self._volumes.remove(volume)
-        volume.end()
+        volume.retire()
 
     def close(self) -> None:
         """End all processes."""
         with self._lock:
             volumes, self._volumes = self._volumes, []
         for volume in volumes:
-            volume.end()
+            volume.retire()
 
     def _start(self, volume: Volume, reader: VolumeReader) -> ParserProcess:
         running = self._running()

@@ -6,13 +6,14 @@ take a minute. Decides how many are kept. For the event loop only.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from backpoint_fusefs.guest.asked_volume import AskedVolume
-from backpoint_fusefs.guest.filesystem import FileId
+from backpoint_fusefs.guest.filesystem import FileId, GuestError
 
 Xattrs = Mapping[bytes, bytes]
 
@@ -59,7 +60,10 @@ class XattrShelf:
         """Those that are not at hand. Raises GuestError, and what reading the disks raises."""
         together = self._listed.get(inode)
         if together is not None:
-            await self._fetch(together)
+            self._listed.pop(inode, None)
+            # Attributes of so many files may be too many for one answer.
+            with contextlib.suppress(GuestError):
+                await self._fetch(together)
         kept = self._kept.get(inode)
         if kept is None:
             kept = await volume.run(volume.blocking.xattrs, file)

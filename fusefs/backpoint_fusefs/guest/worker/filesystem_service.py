@@ -27,7 +27,7 @@ from backpoint_fusefs.guest.worker.folder_cache import FolderCache
 
 PAGE: Final = 2048
 """Entries of a folder in one answer."""
-EXTENTS_MAX: Final = 300_000
+EXTENTS_MAX: Final = 200_000
 """Of one file; one in more pieces is read through its parser."""
 _FIRST_NS: Final = -(1 << 63)
 _LAST_NS: Final = (1 << 64) - 1

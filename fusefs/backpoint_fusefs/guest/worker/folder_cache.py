@@ -13,7 +13,7 @@ from typing import Final
 
 from backpoint_fusefs.guest.filesystem import DirEntry, FileId, GuestUnsupported
 
-FOLDER_MAX: Final = 2_000_000
+FOLDER_MAX: Final = 1_000_000
 """Entries of one folder: 400 MB in a parser's memory."""
 _KEPT: Final = 500_000
 

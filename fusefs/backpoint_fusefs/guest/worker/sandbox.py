@@ -11,7 +11,7 @@ import resource
 from typing import Any, Final
 
 NOBODY: Final = 65534
-MEMORY_MAX: Final = 2 << 30
+MEMORY_MAX: Final = 1 << 30
 """Bytes of address space: an interpreter with its libraries takes 200 MB of them."""
 CPU_MAX_S: Final = 3600
 """In its whole life; what one request may take is watched by the parent."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backpoint_repo.source.detect import open_image
+from guest_disks.tool import run
 from guest_trees.awkward import fill
 from guest_trees.disks import abilities_of, make_image, mounted_image
+from guest_trees.hives import filled
 from guest_trees.walk import Tree, walk_folder
 from mounted_repository import MountedRepository
 from small_repository import NOON, back_up
@@ -64,6 +68,35 @@ def test_drives_are_folders(
     assert sorted(os.listdir(guest / "root/D")) == sorted(os.listdir(guest / "disk1"))
     assert os.getxattr(guest / "disk1", "user.backpoint.label") == b"Data"
     assert "order" in (guest / "root.WHY.txt").read_text()
+
+
+def test_letters_are_the_registrys(checked_repository: MountedRepository, tmp_path: Path) -> None:
+    """Windows on the second partition is C, and the first is what it was mounted as."""
+    data, windows, disk = (tmp_path / name for name in ("data", "windows", "disk"))
+    drives = {
+        f"\\DosDevices\\{letter}:": struct.pack("<IQ", 0x12345678, offset)
+        for letter, offset in (("C", 33 * MIB), ("M", MIB))
+    }
+    hive = filled(tmp_path / "SYSTEM", {"MountedDevices": drives})
+    make_image(data, "ntfs", 32 * MIB)
+    make_image(windows, "ntfs", 32 * MIB)
+    with mounted_image(data, "ntfs") as root:
+        (root / "invoices").mkdir()
+    with mounted_image(windows, "ntfs") as root:
+        (root / "Windows/System32/config").mkdir(parents=True)
+        shutil.copy(hive, root / "Windows/System32/config/SYSTEM")
+    with disk.open("wb") as file:
+        file.truncate(66 * MIB)
+    table = "label: dos\nlabel-id: 0x12345678\nstart=1MiB, size=32MiB, type=7\nsize=32MiB, type=7\n"
+    run("sfdisk", "-q", disk, text=table)
+    with disk.open("r+b") as file:
+        os.pwrite(file.fileno(), data.read_bytes(), MIB)
+        os.pwrite(file.fileno(), windows.read_bytes(), 33 * MIB)
+    guest = mounted_guest(checked_repository, disk)
+    assert sorted(os.listdir(guest / "root")) == ["C", "M"]
+    assert os.listdir(guest / "root/M") == ["invoices"]
+    assert os.listdir(guest / "root/C") == ["Windows"]
+    assert "root.WHY.txt" not in os.listdir(guest)
 
 
 def test_small_streams_are_attributes(checked_repository: MountedRepository, system: Path) -> None:

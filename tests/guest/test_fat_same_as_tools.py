@@ -242,3 +242,29 @@ def test_what_has_no_reader_is_told(tmp_path: Path, kind: str) -> None:
     path.write_bytes(bytes(1 << 20))
     with closing(FileImage(path)) as image, pytest.raises(GuestUnsupported):
         open_tsk(image, kind)
+
+
+def test_an_exfat_file_larger_than_its_volume_is_refused_at_once(tmp_path: Path) -> None:
+    """Its chain is a circle: to follow it for all its size would take years."""
+    path = tmp_path / "image"
+    make_image(path, "exfat", 32 * _MIB, ("-c", "4096"))
+    with mounted_image(path, "exfat") as top:
+        (top / "file").write_bytes(bytes(50_000))
+        (top / "in the way").write_bytes(bytes(5_000))
+        with (top / "file").open("ab") as file:
+            file.write(bytes(5_000))
+    raw = bytearray(path.read_bytes())
+    at = raw.index((55_000).to_bytes(8, "little")) - 8
+    assert raw[at] == 0xC0
+    first = int.from_bytes(raw[at + 20 : at + 24], "little")
+    entry = int.from_bytes(raw[80:84], "little") * 512 + first * 4
+    raw[entry : entry + 4] = first.to_bytes(4, "little")
+    raw[at + 1] = 0x01
+    for place in (at + 8, at + 24):
+        raw[place : place + 8] = (1 << 60).to_bytes(8, "little")
+    path.write_bytes(raw)
+    with closing(FileImage(path)) as image:
+        filesystem = open_tsk(image, "exfat")
+        files = {entry.name: entry.file for entry in filesystem.entries(filesystem.root)}
+        with pytest.raises(GuestDamaged, match="smaller volume"):
+            filesystem.extents(files[b"file"])

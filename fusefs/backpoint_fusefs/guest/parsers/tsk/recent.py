@@ -11,10 +11,15 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """most: how many are kept; the one used longest ago goes first."""
+    """most: how much is kept, as `weigh` weighs each; the one used longest ago goes first.
 
-    def __init__(self, most: int) -> None:
+    A hostile file can be a million extents, so what is kept of files is weighed, not counted.
+    """
+
+    def __init__(self, most: int, weigh: Callable[[V], int] = lambda _: 1) -> None:
         self._most = most
+        self._weigh = weigh
+        self._weight = 0
         self._kept: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
@@ -23,6 +28,8 @@ class Recent(Generic[K, V]):
             self._kept.move_to_end(key)
             return self._kept[key]
         made = self._kept[key] = make()
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        self._weight += self._weigh(made)
+        while self._weight > self._most and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._weight -= self._weigh(oldest)
         return made

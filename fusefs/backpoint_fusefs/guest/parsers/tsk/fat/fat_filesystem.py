@@ -43,7 +43,7 @@ _ENTRY: Final = 32
 _ROOT: Final = 1
 _READ_MAX: Final = 1 << 20
 _GAP_MAX: Final = 1 << 16
-_OPEN_MAX: Final = 64
+_EXTENTS_KEPT: Final = 1 << 18
 _DIRTY: Final = "the volume was not unmounted: its last changes may be incomplete"
 
 
@@ -77,7 +77,9 @@ class FatFilesystem:
         self._layout = layout
         self._table = table
         self._folders = folders
-        self._mapped: Recent[FileId, list[Extent]] = Recent(_OPEN_MAX)
+        self._mapped: Recent[FileId, list[Extent]] = Recent(
+            _EXTENTS_KEPT, lambda extents: len(extents) + 8
+        )
 
     def stat(self, file: FileId) -> Stat:
         return self._stat(file.ino, self._file(file))

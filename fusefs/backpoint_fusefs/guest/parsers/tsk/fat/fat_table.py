@@ -10,13 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from backpoint_fusefs.guest.filesystem import Extent, GuestDamaged, VolumeImage
+from backpoint_fusefs.guest.filesystem import Extent, GuestDamaged, GuestUnsupported, VolumeImage
 from backpoint_fusefs.guest.parsers.tsk.fat.fat_layout import FatLayout
 from backpoint_fusefs.guest.parsers.tsk.recent import Recent
 
 # Entries of the table that are read and kept together.
 _BLOCK: Final = 1 << 14
 _BLOCKS_MAX: Final = 32
+_RUNS_MAX: Final = 1 << 20
 # FAT32 reserves the upper four of its bits.
 _STORED_BITS: Final = {12: 12, 16: 16, 28: 32, 32: 32}
 
@@ -34,6 +35,8 @@ class FatTable:
     def chain(self, first: int, size: int) -> list[Extent]:
         """Where the first `size` bytes of the chain that begins with `first` are."""
         wanted = -(-size // self._layout.cluster)
+        if wanted > self._layout.clusters:
+            raise GuestDamaged(f"a file of {size} bytes on a smaller volume")
         return self._extents(self._runs(first, wanted, whole=False), size)
 
     def whole_chain(self, first: int, most: int) -> list[Extent]:
@@ -72,6 +75,8 @@ class FatTable:
             if following != cluster + 1:
                 runs.append((start, cluster + 1 - start))
                 start = following
+                if len(runs) > _RUNS_MAX:
+                    raise GuestUnsupported(f"a file of more than {_RUNS_MAX} pieces")
             cluster = following
         if most:
             runs.append((start, cluster + 1 - start))

@@ -36,7 +36,7 @@ from backpoint_fusefs.guest.parsers.tsk.recent import Recent
 from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
 
 _READ_MAX: Final = 1 << 20
-_FOLDER_MAX: Final = 1 << 28
+_FOLDER_MAX: Final = 1 << 26
 _SECTIONS_MAX: Final = 4096
 _SYSTEM_USE_MAX: Final = 1 << 14
 # Records begin at even places, so half of a place is a number.
@@ -68,6 +68,8 @@ class IsoFilesystem:
         self._block = chosen.block
         self._root_at = chosen.root_at
         self.root = FileId(0, chosen.root_at // _STEP)
+        if not read_record(self._sector(chosen.root_at), 0).directory:
+            raise GuestDamaged("the disc's root is no folder")
 
     def stat(self, file: FileId) -> Stat:
         found = self._file(file.ino)

@@ -35,6 +35,8 @@ _ENTRY: Final = struct.Struct("<QHHH2xQ56xBB")
 _LAST: Final = 2
 _DOS_NAME: Final = 2
 _REFERENCE: Final = (1 << 48) - 1
+# Windows makes no more than 2^32 - 1 files.
+_RECORD_MAX: Final = (1 << 32) - 1
 
 
 class IndexEntry(NamedTuple):
@@ -93,6 +95,8 @@ def _node_entries(node: bytes, head: int, folder: int) -> Iterator[IndexEntry]:
             break
         if parent & _REFERENCE != folder:
             raise GuestDamaged(f"folder {folder} lists a file of folder {parent & _REFERENCE}")
+        if reference & _REFERENCE > _RECORD_MAX:
+            raise GuestDamaged(f"folder {folder} lists an impossible record")
         if namespace != _DOS_NAME:
             name = node[name_at : name_at + 2 * name_length]
             # A folder that lists itself is the root, and this is its `.`.

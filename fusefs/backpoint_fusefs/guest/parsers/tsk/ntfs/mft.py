@@ -10,7 +10,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from backpoint_fusefs.guest.filesystem import HOLE, Extent, GuestDamaged, VolumeImage
+from backpoint_fusefs.guest.filesystem import (
+    HOLE,
+    Extent,
+    GuestDamaged,
+    GuestUnsupported,
+    VolumeImage,
+)
 from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
     ATTRIBUTE_LIST,
     COMPRESSED,
@@ -32,6 +38,8 @@ _READ_MAX: Final = 1 << 20
 # Records between two wanted ones that are read along with them rather than apart.
 _GAP_MAX: Final = 64
 _LIST_MAX: Final = 1 << 20
+# Twice what Windows' own limit on a file's list of attributes leaves room for.
+_EXTENTS_MAX: Final = 1 << 20
 _LIST_ENTRY: Final = struct.Struct("<IHBBQQH")
 
 
@@ -121,6 +129,8 @@ class MasterFileTable:
             ):
                 at = HOLE if lcn == SPARSE else lcn * cluster
                 extents.append(Extent(start * cluster, length * cluster, at))
+            if len(extents) > _EXTENTS_MAX:
+                raise GuestUnsupported(f"a file of more than {_EXTENTS_MAX} pieces")
             vcn = segment.end
         return extents
 

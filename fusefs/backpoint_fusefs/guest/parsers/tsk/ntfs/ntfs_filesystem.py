@@ -48,7 +48,8 @@ from backpoint_fusefs.guest.parsers.tsk.utf16_name import name_bytes
 _ROOT: Final = 5
 # Below are NTFS's own files, and numbers kept for more of them.
 _FIRST_FILE: Final = 24
-_OPEN_MAX: Final = 64
+_ATTRIBUTES_KEPT: Final = 1 << 13
+_EXTENTS_KEPT: Final = 1 << 18
 _SEQUENCES_MAX: Final = 1 << 20
 _XATTR_MAX: Final = 1 << 16
 _XATTRS_MAX: Final = 1 << 20
@@ -63,8 +64,12 @@ class NtfsFilesystem:
         self._geometry = read_geometry(image)
         self._table = MasterFileTable(image, self._geometry)
         self._compressed = CompressedReader(image)
-        self._open: Recent[int, NtfsFile] = Recent(_OPEN_MAX)
-        self._mapped: Recent[FileId, list[Extent]] = Recent(_OPEN_MAX)
+        self._open: Recent[int, NtfsFile] = Recent(
+            _ATTRIBUTES_KEPT, lambda file: len(file.attributes)
+        )
+        self._mapped: Recent[FileId, list[Extent]] = Recent(
+            _EXTENTS_KEPT, lambda extents: len(extents) + 8
+        )
         self._sequences: dict[int, int] = {}
         self.facts = VolumeFacts(recovery=self._recovery())
 
@@ -81,14 +86,15 @@ class NtfsFilesystem:
 
     def entries(self, folder: FileId) -> Iterator[DirEntry]:
         opened = self._folder(folder)
-        if len(self._sequences) > _SEQUENCES_MAX:
-            self._sequences.clear()
         sequences = self._sequences
         taken: dict[bytes, int] = {}
         for name, record, sequence in folder_entries(self._image, self._table, opened):
             if record >= _FIRST_FILE:
+                if len(sequences) >= _SEQUENCES_MAX:
+                    sequences.clear()
                 sequences[record] = sequence
-                taken[name] = record
+                if self._streams:
+                    taken[name] = record
                 yield DirEntry(name, FileId(0, record))
         if self._streams:
             yield from self._stream_entries(taken)

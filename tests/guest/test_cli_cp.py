@@ -113,7 +113,9 @@ def test_what_is_there_is_left_alone_unless_forced(machine: Machine, dest: Path)
 def test_hard_links_stay_one_file_when_copied_over_themselves(machine: Machine, dest: Path) -> None:
     """Forced over an older copy, too."""
     for force in ((), ("--force",)):
-        machine.owner.run("cp", *force, "web:/links/hard", dest / "hard" if not force else dest)
+        machine.owner.run(
+            "cp", *force, "web:disk0/links/hard", dest / "hard" if not force else dest
+        )
         pair = [(dest / "hard" / name).stat() for name in ("pair", "pair again")]
         assert pair[0].st_ino == pair[1].st_ino
         assert pair[0].st_nlink == 2
@@ -122,7 +124,7 @@ def test_hard_links_stay_one_file_when_copied_over_themselves(machine: Machine, 
 
 def test_without_owners_nothing_grants_rights(machine: Machine, dest: Path) -> None:
     """--no-owner: all is ours, without setuid bits, ACLs and attributes of security."""
-    said = machine.owner.run("cp", "--no-owner", "web:/attributes", dest)
+    said = machine.owner.run("cp", "--no-owner", "web:disk0/attributes", dest)
     assert "setuid" in said.err
     copies = [dest / "attributes", *(dest / "attributes").rglob("*")]
     for path in copies:
@@ -140,7 +142,7 @@ def test_no_acl_is_inherited_from_where_the_copy_lies(machine: Machine, dest: Pa
     here = dest / "inheriting"
     here.mkdir()
     run("setfacl", "-d", "-m", "u:1234:rwx", here)
-    machine.owner.run("cp", "web:/etc", here)
+    machine.owner.run("cp", "web:disk0/etc", here)
     for path in (here / "etc", here / "etc/fstab"):
         assert not os.listxattr(path)
 

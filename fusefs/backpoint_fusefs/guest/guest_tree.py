@@ -139,13 +139,12 @@ class GuestTree:
         stack, links = [top], 0
         while names:
             name = names.pop()
+            self._expect_folder(stack[-1], path)
             if name in (b"", b"."):
-                self._expect_folder(stack[-1], path)
                 continue
             if name == b"..":
                 del stack[max(1, len(stack) - 1) :]
                 continue
-            self._expect_folder(stack[-1], path)
             found = self._lookup(stack[-1], name)
             if found is None:
                 raise UsageError(f"there is no {shown(path)}")

@@ -84,8 +84,10 @@ def _compared(
     new: Found | None,
     warn: Callable[[str], None],
 ) -> Iterator[Difference]:
+    gaps: list[str] = []
     for tree, found in ((diff.old, old), (diff.new, new)):
         if found is not None:
-            for gap in tree.gaps(found, below=found.is_folder):
-                warn(gap)
+            gaps += tree.gaps(found, below=found.is_folder)
+    for gap in dict.fromkeys(gaps):
+        warn(gap)
     yield from diff.compare(path, old, new)

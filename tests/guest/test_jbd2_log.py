@@ -87,6 +87,19 @@ def _ours(path: Path) -> tuple[Tree, VolumeFacts]:
         return walk_parser(filesystem, image), filesystem.facts
 
 
+def _as_on_disk(path: Path) -> VolumeFacts:
+    """Of a filesystem whose names are those on the disk, without what the journal holds.
+
+    Only the names: what they lead to may be anything, as the kernel writes back when it likes.
+    """
+    with closing(FileImage(path)) as image:
+        filesystem = open_ext(image)
+        found = {entry.name for entry in filesystem.entries(filesystem.root)}
+    with mounted_image(path, "ext4", read_only=True) as top:
+        assert found == {os.fsencode(name) for name in os.listdir(top)}
+    return filesystem.facts
+
+
 def _crashed(
     folder: Path,
     change: Callable[[Path], None],
@@ -179,8 +192,7 @@ def test_a_corrupt_commit(tmp_path: Path) -> None:
     path = _patch(path, commit.at + 50, b"\xff" * 4)
     with pytest.raises(RuntimeError):
         _after_recovery(path)
-    found, facts = _ours(path)
-    assert found == _before_recovery(path)
+    facts = _as_on_disk(path)
     assert "wrong checksum" in facts.recovery
     assert not facts.replayed
 
@@ -216,9 +228,7 @@ def test_a_log_without_end(tmp_path: Path) -> None:
     for place in _places(path)[1:]:
         with path.open("r+b") as file:
             os.pwrite(file.fileno(), forged, place)
-    found, facts = _ours(path)
-    assert "no end" in facts.recovery
-    assert found == _before_recovery(path)
+    assert "no end" in _as_on_disk(path).recovery
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

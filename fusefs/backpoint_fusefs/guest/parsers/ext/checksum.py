@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from dissect.util.hash import crc32c as _library  # type: ignore[import-untyped, unused-ignore]
+from dissect.util.hash import crc32c as _library
 
 _ALL = 0xFFFF_FFFF
 _POLYNOMIAL = 0x82F6_3B78

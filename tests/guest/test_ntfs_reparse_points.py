@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backpoint_fusefs.guest.filesystem import GuestFilesystem, GuestUnsupported, Stat
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_trees.disks import make_image, mounted_image
 from guest_trees.file_image import FileImage
 
@@ -50,7 +50,7 @@ def _opened(
                     opened.truncate(200_000 if name.startswith("sparse") else None)
             os.setxattr(file, "system.ntfs_reparse_data", point)
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         entries = list(filesystem.entries(filesystem.root))
         stats = filesystem.stats([entry.file for entry in entries])
         found = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backpoint_fusefs.guest.filesystem import DECODED, HOLE, check_extents
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_disks.tool import run
 from guest_trees.awkward import fill
 from guest_trees.disks import abilities_of, make_image, mounted_image
@@ -50,7 +50,7 @@ def _assert_same(path: Path, *, pipes_differ: bool = True) -> Tree:
     with mounted_image(path, "ntfs", read_only=True) as top:
         expected = walk_folder(top)
     with closing(FileImage(path)) as image:
-        found = walk_parser(open_tsk(image, "ntfs"), image)
+        found = walk_parser(open_filesystem(image, "ntfs"), image)
     special = (_PIPE, _SOCKET) if pipes_differ else ()
     pipes = {name for name, seen in expected.items() if stat.S_IFMT(seen.mode) in special}
     assert _comparable_tree(found, pipes) == _comparable_tree(expected, pipes)
@@ -77,7 +77,7 @@ def test_a_file_much_larger_than_the_volume(tmp_path: Path) -> None:
             file.seek(offset)
             file.write(content)
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         (entry,) = filesystem.entries(filesystem.root)
         found = filesystem.stat(entry.file)
         assert (found.size, found.allocated < 1 << 20) == (5 << 30, True)
@@ -131,7 +131,7 @@ def test_compressed_content(tmp_path: Path) -> None:
         os.setxattr(top / "c" / "small", "user.stream", b"in a stream " * 4000)
     _assert_same(path)
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         folder = {entry.name: entry.file for entry in filesystem.entries(filesystem.root)}[b"c"]
         files = {entry.name: entry.file for entry in filesystem.entries(folder)}
         kinds = {min(extent.at, 0) for extent in filesystem.extents(files[b"mixed"])}
@@ -196,7 +196,7 @@ def test_modes_follow_the_read_only_attribute(tmp_path: Path) -> None:
         (top / "folder").mkdir()
         os.setxattr(top / "folder", "system.ntfs_attrib", (1).to_bytes(4, "little"))
     with closing(FileImage(path)) as image:
-        found = walk_parser(open_tsk(image, "ntfs"), image)
+        found = walk_parser(open_filesystem(image, "ntfs"), image)
     modes = {name: (seen.mode, seen.uid, seen.gid) for name, seen in found.items()}
     assert modes == {
         b"": (0o40755, 0, 0),
@@ -217,7 +217,7 @@ def test_a_crowded_folder(tmp_path: Path) -> None:
         for name in names[::3]:
             (top / name).unlink()
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         entries = list(filesystem.entries(filesystem.root))
         found = {entry.name.decode() for entry in entries}
         assert found == set(names) - set(names[::3])

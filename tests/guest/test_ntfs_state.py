@@ -17,7 +17,7 @@ from backpoint_fusefs.guest.filesystem import (
     GuestUnsupported,
     VolumeFacts,
 )
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_trees.disks import make_image, mounted_image
 from guest_trees.file_image import FileImage
 from guest_trees.walk import walk_folder, walk_parser
@@ -71,11 +71,11 @@ def _patch(path: Path, name: str, kind: int, offset: int, value: bytes) -> None:
 
 def _facts(path: Path) -> VolumeFacts:
     with closing(FileImage(path)) as image:
-        return open_tsk(image, "ntfs").facts
+        return open_filesystem(image, "ntfs").facts
 
 
 def _files(path: Path, image: FileImage) -> dict[bytes, FileId]:
-    filesystem = open_tsk(image, "ntfs")
+    filesystem = open_filesystem(image, "ntfs")
     return {entry.name: entry.file for entry in filesystem.entries(filesystem.root)}
 
 
@@ -123,7 +123,7 @@ def test_bytes_that_were_never_written_are_zeros(tmp_path: Path) -> None:
     with mounted_image(path, "ntfs", read_only=True) as top:
         expected = walk_folder(top)[b"file"].content
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         assert walk_parser(filesystem, image)[b"file"].content == expected
         last = list(filesystem.extents(_files(path, image)[b"file"]))[-1]
         assert (last.offset, last.length, last.at) == (30_001, 69_999, HOLE)
@@ -133,7 +133,7 @@ def test_encrypted_content_is_refused(tmp_path: Path) -> None:
     path = _image(tmp_path / "image")
     _patch(path, "file", _DATA, 12, struct.pack("<H", 0x4000))
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         with pytest.raises(GuestUnsupported, match="encrypted"):
             filesystem.read(_files(path, image)[b"file"], 0, 10)
 
@@ -147,7 +147,7 @@ def test_a_name_of_an_earlier_file_is_refused(tmp_path: Path) -> None:
         file.seek(record + 16)
         file.write(struct.pack("<H", struct.unpack_from("<H", content, record + 16)[0] + 1))
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         files = {entry.name: entry.file for entry in filesystem.entries(filesystem.root)}
         assert filesystem.stats([files[b"small"], files[b"file"]])[0] is None
         with pytest.raises(GuestDamaged, match="earlier file"):
@@ -162,7 +162,7 @@ def test_a_torn_record_is_refused(tmp_path: Path) -> None:
         file.seek(record + 1022)
         file.write(b"\xee\xee")
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         files = {entry.name: entry.file for entry in filesystem.entries(filesystem.root)}
         with pytest.raises(GuestDamaged, match="no valid record"):
             filesystem.stat(files[b"small"])
@@ -175,4 +175,4 @@ def test_garbage_is_refused(tmp_path: Path) -> None:
     for wrong in (bytes(1 << 20), os.urandom(1 << 20), content[:512], content[: 8 << 20], b""):
         path.write_bytes(wrong)
         with closing(FileImage(path)) as image, pytest.raises(GuestDamaged):
-            open_tsk(image, "ntfs")
+            open_filesystem(image, "ntfs")

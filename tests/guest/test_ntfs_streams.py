@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backpoint_fusefs.guest.filesystem import FileId, GuestFilesystem, check_extents
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_trees.disks import make_image, mounted_image
 from guest_trees.file_image import FileImage
 from guest_trees.walk import walk_parser
@@ -42,7 +42,7 @@ def _names(filesystem: GuestFilesystem, folder: FileId) -> dict[bytes, FileId]:
 def test_small_streams_are_attributes(tmp_path: Path) -> None:
     """Up to 64 KiB, also of folders; and large ones nowhere, unless asked for."""
     with closing(FileImage(_image(tmp_path / "image"))) as image:
-        found = walk_parser(open_tsk(image, "ntfs"), image)
+        found = walk_parser(open_filesystem(image, "ntfs"), image)
     empty = ("user.große 😀".encode(), b"")
     small = (b"user.small", b"small")
     assert found.keys() == {b"", b"file", b"folder", b"folder/other", b"folder/link"}
@@ -54,7 +54,7 @@ def test_small_streams_are_attributes(tmp_path: Path) -> None:
 def test_large_streams_are_files_where_asked(tmp_path: Path) -> None:
     """Beside every name of their file, the same file each time."""
     with closing(FileImage(_image(tmp_path / "image"))) as image:
-        filesystem = open_tsk(image, "ntfs", streams=True)
+        filesystem = open_filesystem(image, "ntfs", streams=True)
         names = _names(filesystem, filesystem.root)
         below = _names(filesystem, names[b"folder"])
         large, just_larger = b"file:large", b"file:just larger"
@@ -81,7 +81,7 @@ def test_attributes_of_a_file_are_bounded(tmp_path: Path) -> None:
         for number in range(30):
             os.setxattr(top / "file", f"user.{number:02}", _LIMIT[:60_000])
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "ntfs")
+        filesystem = open_filesystem(image, "ntfs")
         (entry,) = filesystem.entries(filesystem.root)
         found = filesystem.xattrs(entry.file)
     assert 10 < len(found) <= _MIB // 60_000

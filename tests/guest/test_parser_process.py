@@ -158,7 +158,8 @@ def test_what_killed_a_process_is_not_tried_again(image: FileImage) -> None:
         (0, 2, 0o100644, 1, 0, 0, 1 << 63, 0, 0, 0, 0, 0),
         (0, 2, 1 << 40, 1, 0, 0, 1, 0, 0, 0, 0, 0),
         (0, 2, 0o100644, 1 << 40, 0, 0, 1, 0, 0, 0, 0, 0),
-        (0, 2, 0o100644, 1, 0, 0, 1, 0, 1 << 70, 0, 0, 0),
+        (0, 2, 0o100644, 1, 0, 0, 1, 0, (1, 2, 3), 0, 0, 0),
+        (0, 2, 0o100644, 1, 0, 0, 1, 0, (1 << 63, 0), 0, 0, 0),
     ],
 )
 def test_an_impossible_stat_is_damage(answer: object) -> None:
@@ -166,6 +167,13 @@ def test_an_impossible_stat_is_damage(answer: object) -> None:
     guest = _saying(answer)
     with pytest.raises(GuestDamaged):
         guest.stat(_FILE)
+
+
+def test_a_time_beyond_64_bits_arrives() -> None:
+    """As seconds and nanoseconds: FILETIME begins in 1601, and btrfs ends after the stars."""
+    first = -11644473600
+    sent = (0, 2, 0o100644, 1, 0, 0, 1, 0, 5, (first, 7), 5, 0)
+    assert _saying(sent).stat(_FILE).mtime_ns == first * 10**9 + 7
 
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"x" * 1025])
@@ -200,4 +208,4 @@ class _Saying:
 def _saying(answer: object) -> GuestVolume:
     volume = Volume("disk0", 1 << 20, (), "ext")
     process = _Saying(answer)
-    return GuestVolume(volume, VolumeReader(volume, ()), lambda *_: process)  # type: ignore[arg-type,return-value]
+    return GuestVolume(volume, VolumeReader(volume, ()), lambda *_: process)  # type: ignore[arg-type]

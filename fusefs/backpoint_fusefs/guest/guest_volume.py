@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import (
@@ -30,8 +31,8 @@ INO_BITS: Final = 39
 _NAME_MAX: Final = 1024
 """HFS+ and NTFS count 255 characters, of up to 4 bytes each."""
 _LINK_MAX: Final = 4096
-_TIMES: Final = range(-(2**63), 2**64)
-"""The years 1677 to 2554, in nanoseconds since 1970: what fits a message."""
+_SECONDS: Final = range(-(2**62), 2**62)
+"""Since 1970: the kernel has 64 bits for them, and nobody needs the last ones."""
 _DEADLY_KEPT: Final = 1000
 _NOWHERE: Final = FileId(0, (1 << INO_BITS) - 1)
 """For entries whose file has an impossible number: nothing is there."""
@@ -207,20 +208,32 @@ class GuestVolume:
 def _stat(found: Any) -> Stat:
     if not isinstance(found, tuple) or len(found) != len(Stat._fields):
         raise _nonsense("stat")
-    if not all(isinstance(number, int) for number in found):
-        raise _nonsense("stat")
     made = Stat(*found)
+    if not all(map(isinstance, made, repeat(int))):
+        accessed, modified, changed = map(_time, (made.atime_ns, made.mtime_ns, made.ctime_ns))
+        made = made._replace(atime_ns=accessed, mtime_ns=modified, ctime_ns=changed)
+        if not all(map(isinstance, made, repeat(int))):
+            raise _nonsense("stat")
     if not 0 < made.ino < 1 << INO_BITS or not 0 <= made.tree < 1 << 63:
         raise GuestDamaged(f"a file has the impossible number {made.tree}:{made.ino}")
     if not 0 <= made.size < 1 << 63 or not 0 <= made.allocated < 1 << 63:
         raise GuestDamaged(f"the file {made.ino} has an impossible size")
-    if not all(0 <= number < 1 << 32 for number in (made.uid, made.gid, made.nlink)):
+    if (made.uid | made.gid | made.nlink) >> 32:
         raise GuestDamaged(f"the file {made.ino} has an impossible owner or number of links")
-    if not 0 <= made.mode < 1 << 16 or not 0 <= made.rdev < 1 << 64:
+    if made.mode >> 16 or made.rdev >> 64:
         raise GuestDamaged(f"the file {made.ino} has an impossible mode or device number")
-    if not all(moment in _TIMES for moment in (made.atime_ns, made.mtime_ns, made.ctime_ns)):
-        raise GuestDamaged(f"the file {made.ino} has an impossible time")
     return made
+
+
+def _time(sent: Any) -> int:
+    """Nanoseconds; from seconds and nanoseconds where they are too many for a message."""
+    match sent:
+        case int(moment):
+            return moment
+        case (int(seconds), int(rest)) if seconds in _SECONDS and 0 <= rest < 10**9:
+            return seconds * 10**9 + rest
+        case _:
+            raise GuestDamaged("a file has an impossible time")
 
 
 def _xattrs(found: Any) -> dict[bytes, bytes]:

@@ -8,32 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestFilesystem, VolumeImage
 
 OpenFilesystem = Callable[[VolumeImage], GuestFilesystem]
 
-TSK_KINDS: Final = ("ntfs", "fat12", "fat16", "fat32", "exfat", "iso9660", "hfsplus", "apfs")
-KINDS: Final = ("ext", "xfs", "btrfs", *TSK_KINDS)
-
 
 def load_parser(kind: str, *, streams: bool) -> OpenFilesystem:
-    """streams: large alternate streams are shown as files. Raises KeyError for an unknown kind."""
-    if kind == "ext":
-        from backpoint_fusefs.guest.parsers.ext.ext_filesystem import open_ext
+    """streams: NTFS's large alternate streams are shown as files. Raises KeyError for a kind that
+    nothing here reads."""
+    match kind:
+        case "ext":
+            from backpoint_fusefs.guest.parsers.ext.ext_filesystem import open_ext
 
-        return open_ext
-    if kind == "xfs":
-        from backpoint_fusefs.guest.parsers.xfs.xfs_filesystem import open_xfs
+            return open_ext
+        case "xfs":
+            from backpoint_fusefs.guest.parsers.xfs.xfs_filesystem import open_xfs
 
-        return open_xfs
-    if kind == "btrfs":
-        from backpoint_fusefs.guest.parsers.btrfs.btrfs_filesystem import open_btrfs
+            return open_xfs
+        case "btrfs":
+            from backpoint_fusefs.guest.parsers.btrfs.btrfs_filesystem import open_btrfs
 
-        return open_btrfs
-    if kind in TSK_KINDS:
-        from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+            return open_btrfs
+        case "ntfs":
+            from backpoint_fusefs.guest.parsers.ntfs.ntfs_filesystem import NtfsFilesystem
 
-        return partial(open_tsk, kind=kind, streams=streams)
-    raise KeyError(kind)
+            return partial(NtfsFilesystem, streams=streams)
+        case _:
+            return _load_removable(kind)
+
+
+def _load_removable(kind: str) -> OpenFilesystem:
+    """What is at home on sticks, discs and Macs."""
+    match kind:
+        case "fat12" | "fat16" | "fat32":
+            from backpoint_fusefs.guest.parsers.fat.fat_filesystem import open_dos
+
+            return open_dos
+        case "exfat":
+            from backpoint_fusefs.guest.parsers.fat.fat_filesystem import open_exfat
+
+            return open_exfat
+        case "iso9660":
+            from backpoint_fusefs.guest.parsers.iso9660.iso_filesystem import IsoFilesystem
+
+            return IsoFilesystem
+        case "hfsplus":
+            from backpoint_fusefs.guest.parsers.tsk.tsk_tree import TskTree
+
+            return TskTree
+        case _:
+            raise KeyError(kind)
+
+
+def open_filesystem(image: VolumeImage, kind: str, *, streams: bool = False) -> GuestFilesystem:
+    """Both in one, where nothing is confined. Raises KeyError, GuestError."""
+    return load_parser(kind, streams=streams)(image)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from backpoint_fusefs.guest.filesystem import (
@@ -56,10 +56,10 @@ class FilesystemService:
         facts = self._files.facts
         return self._files.root, facts.recovery, facts.replayed
 
-    def stat(self, tree: int, ino: int) -> Stat:
+    def stat(self, tree: int, ino: int) -> Sequence[object]:
         return _sendable(self._files.stat(FileId(tree, ino)))
 
-    def lookup(self, tree: int, ino: int, name: bytes) -> Stat | None:
+    def lookup(self, tree: int, ino: int, name: bytes) -> Sequence[object] | None:
         """The stat of what a folder has under this name."""
         found = self._folders.folder(FileId(tree, ino)).find(name)
         return None if found is None else _sendable(self._files.stat(found))
@@ -114,6 +114,10 @@ class FilesystemService:
             checked = [Extent(0, found.size, DECODED)]
         return array("q", [number for extent in checked for number in extent]).tobytes()
 
+    def size(self, file: FileId) -> int:
+        """Bytes; no request of its own."""
+        return self._files.stat(file).size
+
     def read(self, tree: int, ino: int, offset: int, length: int) -> bytes:
         return self._files.read(FileId(tree, ino), offset, length)
 
@@ -126,10 +130,10 @@ class FilesystemService:
         return found
 
 
-def _sendable(found: Stat) -> Stat:
-    """With times that fit a message: btrfs can tell of moments before the stars and after them."""
+def _sendable(found: Stat) -> Sequence[object]:
+    """Times that no message can hold go as seconds and nanoseconds: NTFS begins in 1601, and btrfs
+    ends after the stars."""
     times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
     if min(times) >= _FIRST_NS and max(times) <= _LAST_NS:
         return found
-    accessed, modified, changed = (min(max(at, _FIRST_NS), _LAST_NS) for at in times)
-    return found._replace(atime_ns=accessed, mtime_ns=modified, ctime_ns=changed)
+    return (*found[:8], *(divmod(at, 10**9) for at in times), found.rdev)

@@ -14,7 +14,7 @@ class GuestFileStream(io.RawIOBase):
     def __init__(self, service: FilesystemService, file: FileId) -> None:
         self._service = service
         self._file = file
-        self._size = service.stat(*file).size
+        self._size = service.size(file)
         self._at = 0
 
     def readable(self) -> bool:

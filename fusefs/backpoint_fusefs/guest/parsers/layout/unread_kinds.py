@@ -12,6 +12,8 @@ from typing import Final
 UNREAD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "": "holds no filesystem that is known",
+        # pytsk3 binds no pools, and APFS's volumes are only found through one.
+        "apfs": "an APFS container, whose volumes are not read",
         "bcache": "a bcache device: a filesystem behind a cache, which is not read",
         "bcachefs": "a bcachefs filesystem, which is not read",
         "bios-boot": "a BIOS boot partition: it holds no files",

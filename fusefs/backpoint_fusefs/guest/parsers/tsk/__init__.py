@@ -1,1 +1,1 @@
-"""Windows' and removable media's filesystems: NTFS, FAT, exFAT, ISO 9660, and HFS+ by pytsk3."""
+"""HFS+, read by The Sleuth Kit through pytsk3."""

@@ -24,7 +24,7 @@ from backpoint_fusefs.guest.filesystem import (
     VolumeImage,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.tsk.recent import Recent
+from backpoint_fusefs.guest.parsers.recent import Recent
 from backpoint_fusefs.guest.parsers.tsk.tsk_file import attributes_of, data_extents, file_stat
 from backpoint_fusefs.guest.parsers.tsk.tsk_image import TskImage, open_tsk_filesystem
 

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, VolumeImage
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import (
     BITMAP,
     INDEX_ALLOCATION,
     INDEX_ROOT,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.fixups import repaired
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import MasterFileTable
-from backpoint_fusefs.guest.parsers.tsk.ntfs.ntfs_file import NtfsFile
-from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
-from backpoint_fusefs.guest.parsers.tsk.utf16_name import name_bytes
+from backpoint_fusefs.guest.parsers.ntfs.fixups import repaired
+from backpoint_fusefs.guest.parsers.ntfs.mft import MasterFileTable
+from backpoint_fusefs.guest.parsers.ntfs.ntfs_file import NtfsFile
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.utf16_name import name_bytes
 
 _I30: Final = "$I30".encode("utf-16-le")
 _MAGIC: Final = b"INDX"

@@ -20,20 +20,20 @@ from backpoint_fusefs.guest.filesystem import (
     VolumeImage,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.tsk.iso9660.directory_record import (
+from backpoint_fusefs.guest.parsers.iso9660.directory_record import (
     DirectoryRecord,
     read_record,
 )
-from backpoint_fusefs.guest.parsers.tsk.iso9660.iso_time import short_time_ns
-from backpoint_fusefs.guest.parsers.tsk.iso9660.rock_ridge import (
+from backpoint_fusefs.guest.parsers.iso9660.iso_time import short_time_ns
+from backpoint_fusefs.guest.parsers.iso9660.rock_ridge import (
     RockRidge,
     plain_mode,
     read_rock_ridge,
     uses_rock_ridge,
 )
-from backpoint_fusefs.guest.parsers.tsk.iso9660.volume_descriptor import SECTOR, read_descriptors
-from backpoint_fusefs.guest.parsers.tsk.recent import Recent
-from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.iso9660.volume_descriptor import SECTOR, read_descriptors
+from backpoint_fusefs.guest.parsers.recent import Recent
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
 
 _READ_MAX: Final = 1 << 20
 _FOLDER_MAX: Final = 1 << 26

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, VolumeFacts
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_disks.tool import run
 from guest_trees.file_image import FileImage
 from guest_trees.walk import Seen, walk_folder, walk_parser
@@ -55,7 +55,7 @@ def test_what_was_put_in_is_found(tmp_path: Path) -> None:
     """Names as they are stored, modes, owners, links and contents; none of HFS+'s own files."""
     source = _source(tmp_path / "source")
     with closing(_volume(tmp_path / "iso", source)) as image:
-        filesystem = open_tsk(image, "hfsplus")
+        filesystem = open_filesystem(image, "hfsplus")
         assert filesystem.facts == VolumeFacts()
         found = walk_parser(filesystem, image)
     # The root's own metadata are xorriso's.
@@ -73,7 +73,7 @@ def test_a_volume_that_was_not_unmounted_says_so(tmp_path: Path) -> None:
         file.seek(place + 2)
         file.write(b"\0")
     with closing(FileImage(path, place - 1028, volume.size)) as image:
-        assert "not unmounted" in open_tsk(image, "hfsplus").facts.recovery
+        assert "not unmounted" in open_filesystem(image, "hfsplus").facts.recovery
 
 
 def test_a_failing_read_is_not_taken_for_damage(tmp_path: Path) -> None:
@@ -92,6 +92,6 @@ def test_a_failing_read_is_not_taken_for_damage(tmp_path: Path) -> None:
         start = path.read_bytes().index(sound.read(1024, 512)) - 1024
     failing: FileImage = Failing(path, start)
     with closing(failing), pytest.raises(ConnectionResetError, match="the mount is gone"):
-        open_tsk(failing, "hfsplus")
+        open_filesystem(failing, "hfsplus")
     with closing(FileImage(path, start, 2048)) as cut, pytest.raises(GuestDamaged):
-        open_tsk(cut, "hfsplus")
+        open_filesystem(cut, "hfsplus")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
-from backpoint_fusefs.guest.parsers.tsk.fat.dos_time import dos_time_ns
-from backpoint_fusefs.guest.parsers.tsk.fat.fat_file import FatFile, FolderPiece
-from backpoint_fusefs.guest.parsers.tsk.utf16_name import name_bytes
+from backpoint_fusefs.guest.parsers.fat.dos_time import dos_time_ns
+from backpoint_fusefs.guest.parsers.fat.fat_file import FatFile, FolderPiece
+from backpoint_fusefs.guest.parsers.utf16_name import name_bytes
 
 _SIZE: Final = 32
 _FILE: Final = 0x85

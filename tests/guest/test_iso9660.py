@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestUnsupported, check_extents
-from backpoint_fusefs.guest.parsers.tsk.tsk_filesystem import open_tsk
+from backpoint_fusefs.guest.parsers.open_filesystem import open_filesystem
 from guest_disks.tool import run
 from guest_trees.file_image import FileImage
 from guest_trees.walk import Seen, Tree, walk_folder, walk_parser
@@ -27,7 +27,7 @@ def _make(path: Path, source: Path, options: Sequence[str]) -> Path:
 
 def _walk(path: Path) -> Tree:
     with closing(FileImage(path)) as image:
-        return walk_parser(open_tsk(image, "iso9660"), image)
+        return walk_parser(open_filesystem(image, "iso9660"), image)
 
 
 def _plain_files(folder: Path) -> Path:
@@ -121,7 +121,7 @@ def test_a_file_of_several_extents(tmp_path: Path) -> None:
     raw[raw.index(b"FILEA.BIN") - flags_before_name] |= 0x80
     path.write_bytes(raw.replace(b"FILEB.BIN", b"FILEA.BIN"))
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "iso9660")
+        filesystem = open_filesystem(image, "iso9660")
         (entry,) = filesystem.entries(filesystem.root)
         assert entry.name == b"FILEA.BIN"
         assert filesystem.stat(entry.file).size == 11_144
@@ -138,7 +138,7 @@ def test_compressed_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "iso"
     run(*("xorriso", "-outdev", path, "-map", source, "/"), *("-set_filter_r", "--zisofs", "/"))
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "iso9660")
+        filesystem = open_filesystem(image, "iso9660")
         (entry,) = filesystem.entries(filesystem.root)
         assert filesystem.stat(entry.file).size == 160_000
         with pytest.raises(GuestUnsupported, match="zisofs"):
@@ -151,7 +151,7 @@ def test_a_cut_disc_is_refused_where_it_ends(tmp_path: Path) -> None:
     path = _make(tmp_path / "iso", source, ["-R"])
     os.truncate(path, path.stat().st_size - 700_000)
     with closing(FileImage(path)) as image:
-        filesystem = open_tsk(image, "iso9660")
+        filesystem = open_filesystem(image, "iso9660")
         files = [entry.file for entry in filesystem.entries(filesystem.root)]
         assert len(files) == 8
         stats = [one for one in filesystem.stats(files) if one and stat.S_ISREG(one.mode)]

@@ -12,7 +12,7 @@ import struct
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import Stat
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import (
     ATTRIBUTE_LIST,
     COMPRESSED,
     DATA,
@@ -24,8 +24,8 @@ from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
     SPARSE,
     STANDARD_INFORMATION,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.interix import SYSTEM
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import FileRecord
+from backpoint_fusefs.guest.parsers.ntfs.interix import SYSTEM
+from backpoint_fusefs.guest.parsers.ntfs.mft import FileRecord
 
 # An attribute's header together with what follows in a resident one.
 _HEAD: Final = struct.Struct("<IIBBHHHIH")

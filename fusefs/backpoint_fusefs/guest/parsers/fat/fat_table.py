@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from backpoint_fusefs.guest.filesystem import Extent, GuestDamaged, GuestUnsupported, VolumeImage
-from backpoint_fusefs.guest.parsers.tsk.fat.fat_layout import FatLayout
-from backpoint_fusefs.guest.parsers.tsk.recent import Recent
+from backpoint_fusefs.guest.parsers.fat.fat_layout import FatLayout
+from backpoint_fusefs.guest.parsers.recent import Recent
 
 # Entries of the table that are read and kept together.
 _BLOCK: Final = 1 << 14

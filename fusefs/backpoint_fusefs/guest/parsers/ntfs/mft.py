@@ -17,7 +17,7 @@ from backpoint_fusefs.guest.filesystem import (
     GuestUnsupported,
     VolumeImage,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import (
     ATTRIBUTE_LIST,
     COMPRESSED,
     DATA,
@@ -25,10 +25,10 @@ from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
     Attribute,
     attributes,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.fixups import repaired
-from backpoint_fusefs.guest.parsers.tsk.ntfs.geometry import Geometry
-from backpoint_fusefs.guest.parsers.tsk.ntfs.run_list import SPARSE, decode_runs
-from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.ntfs.fixups import repaired
+from backpoint_fusefs.guest.parsers.ntfs.geometry import Geometry
+from backpoint_fusefs.guest.parsers.ntfs.run_list import SPARSE, decode_runs
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
 
 _MAGIC: Final = b"FILE"
 _HEADER: Final = struct.Struct("<4sHHQHHHHIIQH2xI")

@@ -10,7 +10,7 @@ from typing import Any
 import pytsk3
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, VolumeImage
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import DATA
+from backpoint_fusefs.guest.parsers.ntfs.attribute import DATA
 from backpoint_fusefs.guest.parsers.tsk.tsk_image import TskImage, open_tsk_filesystem
 
 

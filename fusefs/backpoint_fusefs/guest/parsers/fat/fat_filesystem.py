@@ -21,22 +21,22 @@ from backpoint_fusefs.guest.filesystem import (
     VolumeImage,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.tsk.fat.dos_folder import DosFolder
-from backpoint_fusefs.guest.parsers.tsk.fat.exfat_folder import ExfatFolder
-from backpoint_fusefs.guest.parsers.tsk.fat.fat_file import (
+from backpoint_fusefs.guest.parsers.fat.dos_folder import DosFolder
+from backpoint_fusefs.guest.parsers.fat.exfat_folder import ExfatFolder
+from backpoint_fusefs.guest.parsers.fat.fat_file import (
     DIRECTORY,
     READ_ONLY,
     FatFile,
     FolderFormat,
     FolderPiece,
 )
-from backpoint_fusefs.guest.parsers.tsk.fat.fat_layout import (
+from backpoint_fusefs.guest.parsers.fat.fat_layout import (
     FatLayout,
     read_dos_layout,
     read_exfat_layout,
 )
-from backpoint_fusefs.guest.parsers.tsk.fat.fat_table import FatTable
-from backpoint_fusefs.guest.parsers.tsk.recent import Recent
+from backpoint_fusefs.guest.parsers.fat.fat_table import FatTable
+from backpoint_fusefs.guest.parsers.recent import Recent
 
 _ENTRY: Final = 32
 # A number is an entry's place in units of its size; the first ones lie in the boot sector.

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import VOLUME_INFORMATION
-from backpoint_fusefs.guest.parsers.tsk.ntfs.fixups import repaired
-from backpoint_fusefs.guest.parsers.tsk.ntfs.ntfs_file import NtfsFile
+from backpoint_fusefs.guest.parsers.ntfs.attribute import VOLUME_INFORMATION
+from backpoint_fusefs.guest.parsers.ntfs.fixups import repaired
+from backpoint_fusefs.guest.parsers.ntfs.ntfs_file import NtfsFile
 
 LOG_RECORD: Final = 2
 VOLUME_RECORD: Final = 3

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import (
     ATTRIBUTE_LIST,
     DATA,
     FILE_NAME,
     Attribute,
     attributes,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import FileRecord, MasterFileTable
+from backpoint_fusefs.guest.parsers.ntfs.mft import FileRecord, MasterFileTable
 
 _RECORDS_MAX: Final = 16384
 _DOS_NAME: Final = b"\x02"

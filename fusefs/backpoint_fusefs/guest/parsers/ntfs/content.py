@@ -15,8 +15,8 @@ from backpoint_fusefs.guest.filesystem import (
     GuestDamaged,
     GuestUnsupported,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import COMPRESSED, ENCRYPTED, Attribute
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import MasterFileTable
+from backpoint_fusefs.guest.parsers.ntfs.attribute import COMPRESSED, ENCRYPTED, Attribute
+from backpoint_fusefs.guest.parsers.ntfs.mft import MasterFileTable
 
 
 def data_extents(

@@ -23,27 +23,27 @@ from backpoint_fusefs.guest.filesystem import (
     VolumeImage,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import DATA, Attribute
-from backpoint_fusefs.guest.parsers.tsk.ntfs.cleanliness import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import DATA, Attribute
+from backpoint_fusefs.guest.parsers.ntfs.cleanliness import (
     LOG_RECORD,
     VOLUME_RECORD,
     recovery_note,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.compressed import CompressedReader
-from backpoint_fusefs.guest.parsers.tsk.ntfs.content import data_extents
-from backpoint_fusefs.guest.parsers.tsk.ntfs.file_stat import (
+from backpoint_fusefs.guest.parsers.ntfs.compressed import CompressedReader
+from backpoint_fusefs.guest.parsers.ntfs.content import data_extents
+from backpoint_fusefs.guest.parsers.ntfs.file_stat import (
     file_nature,
     file_stat,
     stream_stat,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.folder_index import folder_entries
-from backpoint_fusefs.guest.parsers.tsk.ntfs.geometry import read_geometry
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import FileRecord, MasterFileTable
-from backpoint_fusefs.guest.parsers.tsk.ntfs.ntfs_file import NtfsFile, open_file
-from backpoint_fusefs.guest.parsers.tsk.ntfs.plain_stat import plain_stat
-from backpoint_fusefs.guest.parsers.tsk.recent import Recent
-from backpoint_fusefs.guest.parsers.tsk.run_bytes import RunBytes
-from backpoint_fusefs.guest.parsers.tsk.utf16_name import name_bytes
+from backpoint_fusefs.guest.parsers.ntfs.folder_index import folder_entries
+from backpoint_fusefs.guest.parsers.ntfs.geometry import read_geometry
+from backpoint_fusefs.guest.parsers.ntfs.mft import FileRecord, MasterFileTable
+from backpoint_fusefs.guest.parsers.ntfs.ntfs_file import NtfsFile, open_file
+from backpoint_fusefs.guest.parsers.ntfs.plain_stat import plain_stat
+from backpoint_fusefs.guest.parsers.recent import Recent
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.utf16_name import name_bytes
 
 _ROOT: Final = 5
 # Below are NTFS's own files, and numbers kept for more of them.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
-from backpoint_fusefs.guest.parsers.tsk.iso9660.iso_time import long_time_ns, short_time_ns
+from backpoint_fusefs.guest.parsers.iso9660.iso_time import long_time_ns, short_time_ns
 
 _PAIR: Final = struct.Struct("<I4x")
 _CONTINUED_MAX: Final = 64

@@ -11,7 +11,7 @@ import struct
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, Stat
-from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
+from backpoint_fusefs.guest.parsers.ntfs.attribute import (
     DATA,
     EXTENDED,
     INDEX_ALLOCATION,
@@ -20,20 +20,20 @@ from backpoint_fusefs.guest.parsers.tsk.ntfs.attribute import (
     STANDARD_INFORMATION,
     Attribute,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.extended_attributes import (
+from backpoint_fusefs.guest.parsers.ntfs.extended_attributes import (
     EA_MAX,
     LinuxMetadata,
     linux_metadata,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.interix import (
+from backpoint_fusefs.guest.parsers.ntfs.interix import (
     INTERIX_MAX,
     SYSTEM,
     InterixFile,
     read_interix,
 )
-from backpoint_fusefs.guest.parsers.tsk.ntfs.mft import MasterFileTable
-from backpoint_fusefs.guest.parsers.tsk.ntfs.ntfs_file import NtfsFile
-from backpoint_fusefs.guest.parsers.tsk.ntfs.reparse_point import (
+from backpoint_fusefs.guest.parsers.ntfs.mft import MasterFileTable
+from backpoint_fusefs.guest.parsers.ntfs.ntfs_file import NtfsFile
+from backpoint_fusefs.guest.parsers.ntfs.reparse_point import (
     REPARSE_MAX,
     ReparsePoint,
     read_reparse_point,

@@ -16,7 +16,7 @@ VM_FOLDER: Final = 0x0002
 VM_LATEST: Final = 0x0003
 DAY_FOLDER: Final = 0x0004
 GUEST_FILE: Final = 0x0800
-"""To 0x0fff: files of guests, whose numbers are made of other bits (`guest/guest_inodes.py`)."""
+"""To 0x0fff: files of guests, whose numbers have other bits (`guest/mounted/guest_inodes.py`)."""
 GUEST_FILES: Final = 0x0800
 DAY_LINK: Final = 0x1000
 """To 0x7fff: the newest point of a VM on a day, by the day's number modulo `DAY_LINKS`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from backpoint_fusefs.guest.guest_file_realm import GuestFileRealm
-from backpoint_fusefs.guest.guest_folder_realm import GuestFolderRealm
-from backpoint_fusefs.guest.guest_inodes import is_guest_file, is_guest_folder
-from backpoint_fusefs.guest.guest_places import GuestPlaces
+from backpoint_fusefs.guest.mounted.guest_file_realm import GuestFileRealm
+from backpoint_fusefs.guest.mounted.guest_folder_realm import GuestFolderRealm
+from backpoint_fusefs.guest.mounted.guest_inodes import is_guest_file, is_guest_folder
+from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.point_realm import MountParts, PointRealm
 from backpoint_fusefs.realm import Realm

@@ -13,23 +13,28 @@ _MIB = 1 << 20
 _DURABLE = b"durable" * 1000
 
 
-@pytest.mark.parametrize(("kind", "mib"), [("ext3", 32), ("ext4", 32), ("btrfs", 128)])
-def test_only_recovery_shows_what_was_made_durable(kind: Kind, mib: int, tmp_path: Path) -> None:
-    """Before it only the settled files are there; what nobody asked to be written never is."""
-    copy, image = _crashed(kind, mib, tmp_path, ["commit=300"])
+@pytest.mark.parametrize("kind", ["ext3", "ext4"])
+def test_only_recovery_shows_what_was_made_durable(kind: Kind, tmp_path: Path) -> None:
+    """The settled files are there before; what was written later is in the journal alone."""
+    copy, image = _crashed(kind, 32, tmp_path, ["commit=300"])
     with mounted_image(copy, kind, read_only=True) as folder:
         assert _names(folder) == {"settled"}
-    with mounted_image(copy, kind) as folder:
-        assert _names(folder) == {"settled", "durable"}
-        assert (folder / "durable").read_bytes() == _DURABLE
+    _is_recovered(copy, kind)
     with mounted_image(image, kind, read_only=True) as folder:
         assert _names(folder) == {"never renamed", "durable"}
 
 
-def test_xfs_recovers_what_was_made_durable(tmp_path: Path) -> None:
-    """XFS writes from its log when it likes: only what must be there is certain."""
-    copy, _ = _crashed("xfs", 304, tmp_path, [])
-    with mounted_image(copy, "xfs") as folder:
+@pytest.mark.parametrize(("kind", "mib"), [("xfs", 304), ("btrfs", 128)])
+def test_what_was_made_durable_is_recovered(kind: Kind, mib: int, tmp_path: Path) -> None:
+    """These write from their logs when they like: what is there before is not certain."""
+    copy, _ = _crashed(kind, mib, tmp_path, [])
+    _is_recovered(copy, kind)
+
+
+def _is_recovered(copy: Path, kind: Kind) -> None:
+    """The rename may be there or not: whoever syncs this machine meanwhile makes it durable too."""
+    with mounted_image(copy, kind) as folder:
+        assert _names(folder) - {"settled", "never renamed"} == {"durable"}
         assert len(_names(folder)) == 2
         assert (folder / "durable").read_bytes() == _DURABLE
 

@@ -21,7 +21,7 @@ from backpoint_fusefs.guest.filesystem import (
     GuestUnsupported,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.xfs.checksum import crc32c_of_rows
+from backpoint_fusefs.guest.parsers.crc32c_rows import crc32c_of_rows
 from backpoint_fusefs.guest.parsers.xfs.xfs_filesystem import open_xfs
 from guest_disks.tool import run
 from guest_trees.disks import make_image, mounted_image

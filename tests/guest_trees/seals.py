@@ -18,6 +18,7 @@ _BTRFS_NODE: Final = 16 << 10
 _BTRFS_SUM: Final = 32
 _BLOCK: Final = 4096
 _XFS_INODE: Final = 512
+_SECTOR: Final = 512
 
 # magic -> (its offset, the checksum's, bytes that are summed) in a block of XFS.
 _XFS: Final[dict[bytes, tuple[int, int, int]]] = {
@@ -53,7 +54,7 @@ def seal(block_at: Callable[[int], bytes], read: Read, offset: int) -> dict[int,
     if offset == _BTRFS_SUPER and block[64:72] == _BTRFS_MAGIC:
         return {offset: _sum(block[_BTRFS_SUM:]) + block[4:]}
     if read(0, 4) == b"XFSB" or block[:4] == b"XFSB":
-        return {offset: _seal_xfs(block)}
+        return {offset: _seal_xfs(block, offset)}
     if read(_BTRFS_SUPER + 64, 8) == _BTRFS_MAGIC:
         return {offset: bytes(block)} | _seal_btrfs(block_at, read, offset)
     return {offset: bytes(block)}
@@ -70,14 +71,16 @@ def _seal_btrfs(block_at: Callable[[int], bytes], read: Read, offset: int) -> di
     return {start: _sum(node[_BTRFS_SUM:]) + block_at(start)[4:]}
 
 
-def _seal_xfs(block: bytearray) -> bytes:
+def _seal_xfs(block: bytearray, offset: int) -> bytes:
     for at in range(0, min(len(block), 4 * _XFS_INODE), _XFS_INODE):
         place = _XFS_SECTORS.get(bytes(block[at : at + 4]))
         if place is not None:
             block[at : at + _XFS_INODE] = _xfs_sealed(block[at : at + _XFS_INODE], place)
     for magic, (at, place, length) in _XFS.items():
         if block[at : at + len(magic)] == magic and length == len(block):
-            return bytes(_xfs_sealed(block, place))
+            # The log's copies of these name the sector that they are copies of.
+            is_copy = at == 8 and int.from_bytes(block[16:24], "big") != offset // _SECTOR
+            return bytes(block if is_copy else _xfs_sealed(block, place))
     for at in range(0, len(block), _XFS_INODE):
         if block[at : at + 2] == b"IN" and block[at + 4] == 3:
             block[at : at + _XFS_INODE] = _xfs_sealed(block[at : at + _XFS_INODE], 100)

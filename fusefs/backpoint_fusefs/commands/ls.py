@@ -92,7 +92,8 @@ class _Listing:
 
     def _entry(self, path: bytes, found: Found) -> None:
         from backpoint_fusefs.guest.guest_entry import entry_line, entry_record
-        from backpoint_fusefs.guest.guest_tree import UNREADABLE, shown
+        from backpoint_fusefs.guest.guest_tree import shown
+        from backpoint_fusefs.guest.point_guest import UNREADABLE
         from backpoint_repo.terminal import print_line, print_record
 
         target = None
@@ -119,7 +120,7 @@ class _Listing:
 
 def _start(tree: GuestTree, path: bytes) -> Found:
     """What is there; a link to a folder is that folder, any other is itself."""
-    from backpoint_fusefs.guest.guest_tree import UNREADABLE
+    from backpoint_fusefs.guest.point_guest import UNREADABLE
     from backpoint_repo.errors import UsageError
 
     found = tree.find(path, follow=False)

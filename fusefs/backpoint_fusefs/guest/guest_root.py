@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backpoint_fusefs.guest.filesystem import FileId, GuestError
 from backpoint_fusefs.guest.guest_volume import GuestVolume
+from backpoint_fusefs.guest.point_guest import PointGuest, problem_of
+from backpoint_fusefs.guest.root_view.choose import plan_root
 from backpoint_fusefs.guest.root_view.plan import Mount, RootPlan
+from backpoint_fusefs.guest.volume_files import VolumeFiles
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,18 @@ class GuestRoot:
         return self.mounted_on.get((mount, file))
 
 
-def assemble_root(plan: RootPlan, volumes: Mapping[str, GuestVolume]) -> GuestRoot:
+def root_of(guest: PointGuest) -> GuestRoot:
+    """The view of a point's guest; opens all of its volumes. Raises as `PointGuest.volumes`."""
+    known, usable = [], {}
+    for volume in guest.volumes():
+        problem = volume.problem or problem_of(guest.readable()[volume.name])
+        known.append(replace(volume, problem=problem))
+        if not problem:
+            usable[volume.name] = guest.readable()[volume.name]
+    return _assembled(plan_root(known, VolumeFiles(usable)), usable)
+
+
+def _assembled(plan: RootPlan, volumes: Mapping[str, GuestVolume]) -> GuestRoot:
     """Raises what reading the disks raises; what is wrong with a guest becomes a note."""
     root = GuestRoot(plan.kind, notes=list(plan.notes))
     for mount in plan.mounts:

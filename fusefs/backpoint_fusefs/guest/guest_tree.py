@@ -15,22 +15,15 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import FileId, GuestError, Stat
-from backpoint_fusefs.guest.guest_root import GuestRoot, assemble_root
+from backpoint_fusefs.guest.guest_root import GuestRoot, root_of
 from backpoint_fusefs.guest.guest_volume import GuestVolume, Line
-from backpoint_fusefs.guest.point_guest import PointGuest, problem_of
-from backpoint_fusefs.guest.root_view.choose import plan_root
+from backpoint_fusefs.guest.point_guest import UNREADABLE, PointGuest, problem_of
 from backpoint_fusefs.guest.volume import Volume
-from backpoint_fusefs.guest.volume_files import VolumeFiles
 from backpoint_repo.errors import (
     BackpointError,
-    ObjectDamaged,
-    ObjectMissing,
-    UnknownFormat,
     UsageError,
 )
 
-UNREADABLE: Final = (GuestError, ObjectDamaged, ObjectMissing, UnknownFormat)
-"""What costs one file, folder or volume only. A store that does not answer costs everything."""
 _LINKS_MAX: Final = 40
 """As Linux: one more in a path is a loop."""
 _DRIVES: Final = Stat(0, 1, stat.S_IFDIR | 0o555, 2, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -97,19 +90,13 @@ class GuestTree:
     @cached_property
     def view(self) -> GuestRoot:
         """The guest's own view; all volumes are opened for it."""
-        readable = self._guest.readable().items()
-        usable = {name: volume for name, volume in readable if not self.problem(volume.volume)}
-        planned = [volume.volume for volume in usable.values()]
-        return assemble_root(plan_root(planned, VolumeFiles(usable)), usable)
+        return root_of(self._guest)
 
     def problem(self, volume: Volume) -> str:
         """Why its files cannot be read; empty where they can."""
         if volume.problem:
             return volume.problem
-        try:
-            return problem_of(self._guest.readable()[volume.name])
-        except UNREADABLE as error:
-            return str(error)
+        return problem_of(self._guest.readable()[volume.name])
 
     def recovery(self, volume: Volume) -> str:
         """A sentence where its journal holds changes that are not shown, else empty."""

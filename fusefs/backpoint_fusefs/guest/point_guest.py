@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestError
 from backpoint_fusefs.guest.guest_volume import GuestVolume
@@ -18,7 +19,11 @@ from backpoint_fusefs.guest.volume_reader import VolumeReader
 from backpoint_fusefs.guest.volume_record import from_record
 from backpoint_fusefs.guest.worker.parser_process import ParserProcess
 from backpoint_fusefs.guest.worker.server import LAYOUT
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.image_reader import ImageReader
+
+UNREADABLE: Final = (GuestError, ObjectDamaged, ObjectMissing, UnknownFormat)
+"""What costs one file, folder or volume only. A store that does not answer costs everything."""
 
 
 class PointGuest:
@@ -80,6 +85,6 @@ def problem_of(volume: GuestVolume) -> str:
     """Open it: empty, or a sentence that says why it cannot be read."""
     try:
         volume.stat(volume.root())
-    except GuestError as error:
+    except UNREADABLE as error:
         return f"its {volume.volume.kind} filesystem cannot be read: {error}"
     return ""

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestError
-from backpoint_fusefs.guest.guest_tree import UNREADABLE, Child, Found, GuestTree, path_below
+from backpoint_fusefs.guest.guest_tree import Child, Found, GuestTree, path_below
+from backpoint_fusefs.guest.point_guest import UNREADABLE
 from backpoint_repo.errors import BackpointError
 
 _PATH_MAX: Final = 1 << 14

@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 from backpoint_fusefs.guest.comparing.changed_places import ChangedPlaces
 from backpoint_fusefs.guest.comparing.content_difference import content_differs
 from backpoint_fusefs.guest.filesystem import Stat
-from backpoint_fusefs.guest.guest_tree import UNREADABLE, Child, Found, GuestTree, path_below
+from backpoint_fusefs.guest.guest_tree import Child, Found, GuestTree, path_below
+from backpoint_fusefs.guest.point_guest import UNREADABLE
 from backpoint_fusefs.guest.tree_walk import Folders, TreeWalk
 from backpoint_repo.errors import BackpointError
 

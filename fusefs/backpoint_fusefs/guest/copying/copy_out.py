@@ -19,7 +19,8 @@ from backpoint_fusefs.guest.copying.copy_report import CopyReport
 from backpoint_fusefs.guest.copying.landing_folder import LandingFolder, link
 from backpoint_fusefs.guest.file_pieces import read_pieces
 from backpoint_fusefs.guest.filesystem import GuestError
-from backpoint_fusefs.guest.guest_tree import UNREADABLE, Found, GuestTree, path_below, shown
+from backpoint_fusefs.guest.guest_tree import Found, GuestTree, path_below, shown
+from backpoint_fusefs.guest.point_guest import UNREADABLE
 from backpoint_fusefs.guest.tree_walk import TreeWalk, Visit
 from backpoint_repo.errors import TargetError, UsageError
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from dissect.util.hash import crc32c as _library
 
+from backpoint_fusefs.guest.parsers.crc32c_rows import byte_table
+
 _ALL = 0xFFFF_FFFF
-_POLYNOMIAL = 0x82F6_3B78
 
 
 def crc32c(seed: int, data: bytes | bytearray | memoryview) -> int:
@@ -23,7 +24,7 @@ class RowChecksum:
     the library takes 2.5 us. CRC is linear, so each byte's part is looked up by its position."""
 
     def __init__(self, length: int) -> None:
-        step = _byte_table()
+        step = byte_table()
         parts = np.empty((length, 256), np.uint32)
         part = step
         for position in reversed(range(length)):
@@ -38,10 +39,3 @@ class RowChecksum:
         looked_up = self._parts[rows + self._starts]
         parts = np.bitwise_xor.reduce(looked_up, axis=1)
         return np.asarray(parts ^ np.uint32(crc32c(seed, self._zeros)), np.uint32)
-
-
-def _byte_table() -> npt.NDArray[np.uint32]:
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1)
-    return table.astype(np.uint32)

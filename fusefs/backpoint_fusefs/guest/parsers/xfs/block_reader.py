@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, VolumeImage
-from backpoint_fusefs.guest.parsers.xfs.checksum import rows_are_sealed
+from backpoint_fusefs.guest.parsers.crc32c_rows import rows_are_sealed
 from backpoint_fusefs.guest.parsers.xfs.superblock import Superblock
 
 _GAP_MAX: Final = 64 << 10

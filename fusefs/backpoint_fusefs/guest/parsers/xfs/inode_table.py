@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged
+from backpoint_fusefs.guest.parsers.crc32c_rows import rows_are_sealed
 from backpoint_fusefs.guest.parsers.xfs.block_reader import BlockReader, Span
-from backpoint_fusefs.guest.parsers.xfs.checksum import rows_are_sealed
 from backpoint_fusefs.guest.parsers.xfs.inode import CRC_OFFSET, Inode, decode_inode
 
 _AT_ONCE: Final = 2048

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestUnsupported, VolumeImage
-from backpoint_fusefs.guest.parsers.xfs.checksum import rows_are_sealed
+from backpoint_fusefs.guest.parsers.crc32c_rows import rows_are_sealed
 
 _MAGIC: Final = b"XFSB"
 _CRC_OFFSET: Final = 224

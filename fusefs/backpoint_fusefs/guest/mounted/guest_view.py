@@ -15,13 +15,11 @@ from typing import Final
 import trio
 
 from backpoint_fusefs import inodes
-from backpoint_fusefs.guest.asked_volume import AskedVolume
 from backpoint_fusefs.guest.filesystem import FileId, GuestError
-from backpoint_fusefs.guest.guest_root import GuestRoot, RootMount, assemble_root
+from backpoint_fusefs.guest.guest_root import GuestRoot, RootMount, root_of
+from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
 from backpoint_fusefs.guest.point_guest import PointGuest, problem_of
-from backpoint_fusefs.guest.root_view.choose import plan_root
 from backpoint_fusefs.guest.volume import Volume
-from backpoint_fusefs.guest.volume_files import VolumeFiles
 
 ROOT: Final = b"root"
 WHY: Final = b"WHY.txt"
@@ -170,18 +168,8 @@ class GuestView:
                 for name in self._asked:
                     if name.encode() not in self._tops:
                         nursery.start_soon(self._open, name)
-            root = await trio.to_thread.run_sync(self._assembled, abandon_on_cancel=True)
+            root = await trio.to_thread.run_sync(root_of, self._guest, abandon_on_cancel=True)
             self._show_root(root)
-
-    def _assembled(self) -> GuestRoot:
-        readable = self._guest.readable()
-        usable = {
-            name: volume
-            for name, volume in readable.items()
-            if isinstance(self._tops.get(name.encode()), TreeTop)
-        }
-        volumes = [volume.volume for volume in usable.values()]
-        return assemble_root(plan_root(volumes, VolumeFiles(usable)), usable)
 
     def _show_root(self, root: GuestRoot) -> None:
         self._root = root

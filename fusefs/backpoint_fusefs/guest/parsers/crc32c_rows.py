@@ -12,16 +12,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+_POLYNOMIAL: Final = 0x82F63B78
 _UNIT: Final = 512
 _UNITS_AT_ONCE: Final = 16
 """Gathered values stay in the nearest caches: 2048 units at once take 12 times as long."""
 
 
+def byte_table() -> NDArray[np.uint32]:
+    """What each value of the last byte does to a checksum."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1)
+    return table.astype(np.uint32)
+
+
 def _tables() -> NDArray[np.uint32]:
     """Value [place][byte]: the checksum of a unit that is zero but for that byte in that place."""
-    last = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        last = np.where(last & 1, (last >> 1) ^ np.uint32(0x82F63B78), last >> 1)
+    last = byte_table()
     tables = np.zeros((_UNIT, 256), np.uint32)
     tables[-1] = last
     for place in range(_UNIT - 2, -1, -1):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from backpoint_fusefs.content import Content
 from backpoint_fusefs.decode_workers import DecodeWorkers
-from backpoint_fusefs.guest.asked_volume import AskedVolume
 from backpoint_fusefs.guest.filesystem import DECODED, HOLE, Extent, FileId, Stat
 from backpoint_fusefs.guest.guest_volume import GuestVolume
 from backpoint_fusefs.guest.mapped_content import ExtentMap, MappedContent, zeros
+from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
 
 
 @dataclass(frozen=True)

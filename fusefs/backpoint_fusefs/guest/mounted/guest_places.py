@@ -14,11 +14,16 @@ import trio
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs import inodes
-from backpoint_fusefs.guest.asked_volume import AskedVolume
 from backpoint_fusefs.guest.filesystem import FileId, Stat
-from backpoint_fusefs.guest.guest_attributes import guest_attributes
-from backpoint_fusefs.guest.guest_inodes import TreeKey, TreeSlots, guest_inode, take_guest_apart
-from backpoint_fusefs.guest.guest_view import GuestView, TreeTop
+from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
+from backpoint_fusefs.guest.mounted.guest_attributes import guest_attributes
+from backpoint_fusefs.guest.mounted.guest_inodes import (
+    TreeKey,
+    TreeSlots,
+    guest_inode,
+    take_guest_apart,
+)
+from backpoint_fusefs.guest.mounted.guest_view import GuestView, TreeTop
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.guest.point_guest import PointGuest
 from backpoint_fusefs.inodes import Number

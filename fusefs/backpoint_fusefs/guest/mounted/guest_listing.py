@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from pyfuse3 import EntryAttributes
 
-from backpoint_fusefs.guest.guest_attributes import unreadable_attributes
-from backpoint_fusefs.guest.guest_places import GuestPlaces, SeenFile
 from backpoint_fusefs.guest.guest_volume import Line
-from backpoint_fusefs.guest.xattr_shelf import Listed, XattrShelf
+from backpoint_fusefs.guest.mounted.guest_attributes import unreadable_attributes
+from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
+from backpoint_fusefs.guest.mounted.xattr_shelf import Listed, XattrShelf
 
 
 class GuestListing:

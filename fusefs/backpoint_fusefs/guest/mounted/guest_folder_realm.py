@@ -9,8 +9,8 @@ from pyfuse3 import EntryAttributes
 from backpoint_fusefs import inodes
 from backpoint_fusefs.attributes import attributes_of
 from backpoint_fusefs.content import BytesContent
-from backpoint_fusefs.guest.guest_places import GuestPlaces
-from backpoint_fusefs.guest.guest_view import Extra, Target, TreeTop
+from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces
+from backpoint_fusefs.guest.mounted.guest_view import Extra, Target, TreeTop
 from backpoint_fusefs.inodes import Number, take_apart
 from backpoint_fusefs.listing import moment_of
 from backpoint_fusefs.node import Node, NodeKind

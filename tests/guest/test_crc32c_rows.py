@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dissect.util.hash import crc32c
 
-from backpoint_fusefs.guest.parsers.xfs.checksum import crc32c_of_rows, rows_are_sealed
+from backpoint_fusefs.guest.parsers.crc32c_rows import crc32c_of_rows, rows_are_sealed
 
 
 @pytest.mark.parametrize(

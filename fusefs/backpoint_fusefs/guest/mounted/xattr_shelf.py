@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_fusefs.guest.asked_volume import AskedVolume
 from backpoint_fusefs.guest.filesystem import FileId, GuestError
+from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
 
 Xattrs = Mapping[bytes, bytes]
 

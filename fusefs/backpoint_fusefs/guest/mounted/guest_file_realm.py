@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs.attributes import XATTR_PREFIX
-from backpoint_fusefs.guest.guest_attributes import guest_attributes
-from backpoint_fusefs.guest.guest_file import DecodedFile, describe_file, mapped_content
-from backpoint_fusefs.guest.guest_listing import GuestListing
-from backpoint_fusefs.guest.guest_places import GuestPlaces, SeenFile
+from backpoint_fusefs.guest.mounted.guest_attributes import guest_attributes
+from backpoint_fusefs.guest.mounted.guest_file import DecodedFile, describe_file, mapped_content
+from backpoint_fusefs.guest.mounted.guest_listing import GuestListing
+from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
+from backpoint_fusefs.guest.mounted.xattr_shelf import XattrShelf
 from backpoint_fusefs.guest.volume import Volume
-from backpoint_fusefs.guest.xattr_shelf import XattrShelf
 from backpoint_fusefs.open_file import OpenFile
 from backpoint_fusefs.point_realm import MountParts
 from backpoint_fusefs.realm import NotAFile, Opened

@@ -6,7 +6,6 @@ silently but what the abilities rule out.
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from guest_trees.awkward_attributes import fill_attributes
 from guest_trees.awkward_content import fill_content
 from guest_trees.awkward_links import fill_links
 from guest_trees.awkward_names import fill_names
+from guest_trees.writeback import write_back
 
 __all__ = ["Abilities", "fill"]
 
@@ -33,4 +33,4 @@ def fill(root: Path, abilities: Abilities, seed: int = 1) -> None:
         folder = root / name
         folder.mkdir()
         fill_group(folder, abilities, random.Random(f"{seed} {name}"))
-    os.sync()
+    write_back(root)

@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 from guest_trees.abilities import Abilities
+from guest_trees.writeback import write_back
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _EDGES = (1, 60, 156, 512, 1024, 2048, 4096, 65_536, _MIB)
@@ -49,21 +50,21 @@ def _fragmented(folder: Path, chance: random.Random) -> None:
 def _rewritten(folder: Path, chance: random.Random) -> None:
     shrunk = folder / "shrunk"
     shrunk.write_bytes(chance.randbytes(300_000))
-    os.sync()
+    write_back(folder)
     os.truncate(shrunk, 5_000)
     emptied = folder / "emptied"
     emptied.write_bytes(chance.randbytes(100_000))
-    os.sync()
+    write_back(folder)
     os.truncate(emptied, 0)
     # The bytes cut off must read as zeros once the file is long again.
     extended = folder / "cut and extended"
     extended.write_bytes(chance.randbytes(10_000))
-    os.sync()
+    write_back(folder)
     os.truncate(extended, 1_000)
     os.truncate(extended, 9_000)
     rewritten = folder / "rewritten"
     rewritten.write_bytes(chance.randbytes(500_000))
-    os.sync()
+    write_back(folder)
     with rewritten.open("r+b") as file:
         for _ in range(20):
             file.seek(chance.randrange(490_000))
@@ -77,7 +78,7 @@ def _removed(folder: Path, chance: random.Random) -> None:
     for number in range(20):
         (folder / f"removed {number}").write_bytes(chance.randbytes(3_000))
         (below / f"{number}").write_bytes(b"gone")
-    os.sync()
+    write_back(folder)
     for number in range(20):
         (folder / f"removed {number}").unlink()
         (below / f"{number}").unlink()

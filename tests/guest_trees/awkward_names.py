@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 from guest_trees.abilities import Abilities
+from guest_trees.writeback import write_back
 
 # With the path of the mount before it this must stay below the kernel's 4096 bytes.
 _DEEP_BYTES = 3_700
@@ -139,7 +140,7 @@ def _crowded(folder: Path, count: int, chance: random.Random) -> None:
     names = [f"{number:06} {'x' * chance.randrange(60)}" for number in range(count)]
     for name in names:
         (folder / name).touch()
-    os.sync()
+    write_back(folder)
     for name in names[::3]:
         (folder / name).unlink()
     for number in range(count // 20):
@@ -153,7 +154,7 @@ def _emptied(folder: Path, count: int) -> None:
     folder.mkdir()
     for number in range(count):
         (folder / f"{number} was here").touch()
-    os.sync()
+    write_back(folder)
     for number in range(count):
         (folder / f"{number} was here").unlink()
     (folder / "still here").write_bytes(b"yes")

@@ -6,7 +6,6 @@ refused for its checksum alone (the others are sealed again, see seals.py).
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from guest_trees.awkward import fill
 from guest_trees.awkward_names import fill_names
 from guest_trees.crash_image import crash_image, settle
 from guest_trees.disks import Kind, abilities_of, fill_fat, make_image, mounted_image
+from guest_trees.writeback import write_back
 
 _MIB: Final = 1 << 20
 
@@ -73,7 +73,7 @@ def _ext4_dirty(path: Path) -> None:
         # Blocks of folders that were in the journal and are free again are revoked in it.
         fill_names(root / "new", replace(_small("ext4"), many_entries=50), random.Random(1))
         shutil.rmtree(root / "gone" / "names")
-        os.sync()
+        write_back(root)
 
     sound = path.with_name(path.name + " sound")
     make_image(sound, "ext4", 80 * _MIB, ["-O", "^metadata_csum", "-N", "4096"])

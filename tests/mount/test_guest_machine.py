@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,9 +186,29 @@ def test_a_dead_parser_costs_one_answer(
     parsers = parsers_of(checked_repository.pid)
     assert parsers
     for pid in parsers:
-        os.kill(pid, 9)
+        os.kill(pid, signal.SIGKILL)
+    # Dying takes a moment, and who asks in that moment gets an error.
+    while any(cmdline(pid) for pid in parsers):
+        os.sched_yield()
     assert (guest / "disk0-p1/vmlinuz").read_text() == "kernel"
     assert hostname.read_text() == "linux\n"
+
+
+def test_a_hanging_parser_holds_up_its_own_volume_only(
+    checked_repository: MountedRepository, machine: LinuxMachine
+) -> None:
+    """While one does not answer, another volume is read; and its own is when it goes on."""
+    guest = mounted_guest(checked_repository, *machine.disks)
+    os.listdir(guest)
+    (hanging,) = [pid for pid in parsers_of(checked_repository.pid) if b"btrfs" in cmdline(pid)]
+    os.kill(hanging, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        letter = pool.submit((guest / "vg0-home/@home/anna/letter.txt").read_text)
+        assert (guest / "disk0-p1/vmlinuz").read_text() == "kernel"
+        assert (guest / "vg0-root/etc/hostname").read_text() == "linux\n"
+        assert not letter.done()
+        os.kill(hanging, signal.SIGCONT)
+        assert letter.result() == "dear all\n"
 
 
 def test_parsers_end_with_the_mount(
@@ -242,6 +264,14 @@ def test_others_see_what_the_guests_modes_allow(
         said = subprocess.run(command, capture_output=True, text=True, check=False)
         assert said.stdout == answer, said
     repository.umount()
+
+
+def cmdline(pid: int) -> bytes:
+    """Empty once the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def parsers_of(pid: int) -> list[int]:

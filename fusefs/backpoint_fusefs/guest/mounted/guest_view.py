@@ -136,7 +136,10 @@ class GuestView:
             except GuestError as error:
                 volumes, readable = (), {}
                 self._explain(inodes.GUEST_EXTRAS - _EXTRAS_EACH, ROOT, str(error))
-            self._asked = {name: AskedVolume(volume) for name, volume in readable.items()}
+            self._asked = {
+                name: AskedVolume(volume, f"{self.label} guest/{name}")
+                for name, volume in readable.items()
+            }
             for number, volume in enumerate(volumes[:_VOLUMES_MAX]):
                 if volume.problem:
                     self._explain(number * _EXTRAS_EACH, volume.name.encode(), volume.problem)

@@ -111,6 +111,11 @@ def many_path(folder: int, file: int) -> str:
     return f"srv/folder{folder:04d}/file{file:04d}.txt"
 
 
+def small_content(path: str) -> bytes:
+    """What a small file begins with."""
+    return f"This is {path}.\n".encode()
+
+
 def readers_file(number: int) -> str:
     """The file of one of READERS readers."""
     return f"readers/{number:02d}"
@@ -122,7 +127,8 @@ def fill_folder(folder: Path, count: int) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for number in range(count):
-            _write_small(descriptor, f"2026-11-{number % 30 + 1:02d}-upload-{number:06d}.txt")
+            name = f"2026-11-{number % 30 + 1:02d}-upload-{number:06d}.txt"
+            _write_small(descriptor, name, name)
     finally:
         os.close(descriptor)
 
@@ -136,14 +142,16 @@ def _fill_with_many(root: Path, counts: Counts) -> None:
         descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for file in range(_FILES_EACH):
-                _write_small(descriptor, Path(many_path(folder, file)).name)
+                inside = many_path(folder, file)
+                _write_small(descriptor, inside.rpartition("/")[2], inside)
         finally:
             os.close(descriptor)
 
 
-def _write_small(folder: int, name: str) -> None:
+def _write_small(folder: int, name: str, path: str) -> None:
+    """No two files are the same: a repository would keep them once."""
     file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
-    os.write(file, f"This is {name}.\n".encode() * 4)
+    os.write(file, small_content(path) * 4)
     os.close(file)
 
 

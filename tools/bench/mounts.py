@@ -156,5 +156,11 @@ class MountedGuests:
         except RuntimeError as error:
             raise BenchFailure(str(error)) from error
 
+    def by_time(self, path: Path) -> Path:
+        """The same place, named by its point's time instead of `latest`."""
+        vms = self.folder / "mnt" / "vms"
+        vm, newest, *rest = path.relative_to(vms).parts
+        return (vms / vm / newest).resolve().joinpath(*rest)
+
     def _point(self, vm: str) -> Path:
         return self.folder / "mnt" / "vms" / vm / "latest"

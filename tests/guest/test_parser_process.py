@@ -16,7 +16,11 @@ from backpoint_fusefs.guest.guest_volume import GuestVolume
 from backpoint_fusefs.guest.volume import Piece, Volume
 from backpoint_fusefs.guest.volume_reader import VolumeReader
 from backpoint_fusefs.guest.worker.frames import FRAME_MAX, FrameKind, FrameSocket, PeerGone
-from backpoint_fusefs.guest.worker.parser_process import Allowance, ParserDied, ParserProcess
+from backpoint_fusefs.guest.worker.parser_process import (
+    Allowance,
+    ParserDied,
+    ParserProcess,
+)
 from backpoint_repo.errors import StoreUnavailable
 from guest_trees.disks import make_image, mounted_image
 from guest_trees.file_image import FileImage
@@ -117,32 +121,47 @@ def test_no_filesystem_is_an_error_with_a_reason(tmp_path: Path) -> None:
 class _Dying:
     """Starts a process and kills it, as often as it is asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: signal.Signals) -> None:
         self.started = 0
+        self._signal = number
 
     def __call__(self, volume: Volume, reader: VolumeReader) -> ParserProcess:
         self.started += 1
         process = ParserProcess("ext", [_DISKS[volume.name]])
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(process.pid, self._signal)
         return process
 
 
 _DISKS: dict[str, FileImage] = {}
 
 
-def test_what_killed_a_process_is_not_tried_again(image: FileImage) -> None:
+def test_what_crashed_a_process_is_not_tried_again(image: FileImage) -> None:
     """The same request fails at once; another one gets a new process."""
-    volume = Volume("disk0", image.size, (Piece(0, image.size, image.size, ((0, 0),)),), "ext")
-    _DISKS["disk0"] = image
-    start = _Dying()
-    guest = GuestVolume(volume, VolumeReader(volume, ()), start)
+    start = _Dying(signal.SIGSEGV)
+    guest = _on(image, start)
     for _ in range(3):
-        with pytest.raises(ParserDied, match="signal 9"):
+        with pytest.raises(ParserDied, match="signal 11"):
             guest.root()
     assert start.started == 1
     with pytest.raises(ParserDied):
         guest.default_subvolume()
     assert start.started == 2
+
+
+def test_what_somebody_killed_is_tried_once_more(image: FileImage) -> None:
+    """The kernel short of memory, say; twice in a row it is not tried again."""
+    start = _Dying(signal.SIGKILL)
+    guest = _on(image, start)
+    for _ in range(2):
+        with pytest.raises(ParserDied, match="signal 9"):
+            guest.root()
+        assert start.started == 2
+
+
+def _on(image: FileImage, start: _Dying) -> GuestVolume:
+    volume = Volume("disk0", image.size, (Piece(0, image.size, image.size, ((0, 0),)),), "ext")
+    _DISKS["disk0"] = image
+    return GuestVolume(volume, VolumeReader(volume, ()), start)
 
 
 @pytest.mark.parametrize(

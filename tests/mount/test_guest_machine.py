@@ -176,10 +176,10 @@ def test_a_journal_is_replayed(checked_repository: MountedRepository, tmp_path: 
         assert ours == walk_folder(recovered)
 
 
-def test_a_dead_parser_costs_one_answer(
+def test_killed_parsers_cost_nothing(
     checked_repository: MountedRepository, machine: LinuxMachine
 ) -> None:
-    """Killed parsers are started anew, and the mount and other volumes never notice."""
+    """They are started anew, and whoever reads never notices."""
     guest = mounted_guest(checked_repository, *machine.disks)
     hostname = guest / "root/etc/hostname"
     assert hostname.read_text() == "linux\n"
@@ -187,9 +187,6 @@ def test_a_dead_parser_costs_one_answer(
     assert parsers
     for pid in parsers:
         os.kill(pid, signal.SIGKILL)
-    # Dying takes a moment, and who asks in that moment gets an error.
-    while any(cmdline(pid) for pid in parsers):
-        os.sched_yield()
     assert (guest / "disk0-p1/vmlinuz").read_text() == "kernel"
     assert hostname.read_text() == "linux\n"
 
@@ -267,11 +264,7 @@ def test_others_see_what_the_guests_modes_allow(
 
 
 def cmdline(pid: int) -> bytes:
-    """Empty once the process has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def parsers_of(pid: int) -> list[int]:

@@ -24,7 +24,7 @@ from backpoint_fusefs.guest.filesystem import (
 )
 from backpoint_fusefs.guest.volume import Volume
 from backpoint_fusefs.guest.volume_reader import VolumeReader
-from backpoint_fusefs.guest.worker.parser_process import ParserDied, ParserProcess
+from backpoint_fusefs.guest.worker.parser_process import ParserDied, ParserKilled, ParserProcess
 
 INO_BITS: Final = 39
 """Bits of a file's number that the mount has room for."""
@@ -181,7 +181,7 @@ class GuestVolume:
             raise ParserDied(self._deadly[request])
         self.used_at = self._clock()
         try:
-            return self._running_process().ask(*request)
+            return self._asked(request)
         except ParserDied as error:
             # The same bytes would do the same to the next process.
             self._end()
@@ -190,6 +190,14 @@ class GuestVolume:
             raise
         finally:
             self.used_at = self._clock()
+
+    def _asked(self, request: tuple[Any, ...]) -> Any:
+        try:
+            return self._running_process().ask(*request)
+        except ParserKilled:
+            # Not for what it was asked, as far as anybody knows: once more.
+            self._end()
+            return self._running_process().ask(*request)
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -7,6 +7,7 @@ ParserDied. Serves the process's reads in the thread that asks. Knows no mount.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,10 @@ _END_S: Final = 2.0
 
 class ParserDied(GuestError):
     """The process is gone: it crashed, or it was killed because it took too much."""
+
+
+class ParserKilled(ParserDied):
+    """Somebody else killed it: a person, or a kernel short of memory."""
 
 
 class SandboxUnavailable(GuestError):
@@ -192,7 +197,8 @@ class ParserProcess:
             code = 0
         self.end()
         how = f"signal {-code}" if code < 0 else str(error)
-        return ParserDied(f"its parser died at {name!r} ({how})")
+        kind = ParserKilled if code == -signal.SIGKILL else ParserDied
+        return kind(f"its parser died at {name!r} ({how})")
 
 
 def _command(descriptor: int, kind: str, streams: bool) -> list[str]:

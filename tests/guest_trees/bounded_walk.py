@@ -113,7 +113,7 @@ class BoundedWalk:
         if not all(value in _NUMBERS for value in found):
             self.odd.append(f"more than 64 bits: {found}")
         elif found.size < 0 or found.allocated < 0 or found.nlink < 0 or found.mode >> 16:
-            self.broken.append(f"an impossible stat: {found}")
+            self.odd.append(f"an impossible stat: {found}")
 
     def _attributes(self, filesystem: GuestFilesystem, file: FileId, found: Stat) -> None:
         self._try("xattrs", lambda: dict(filesystem.xattrs(file)))

@@ -6,15 +6,28 @@ Knows extents, no filesystem.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from backpoint_fusefs.guest.filesystem import HOLE, Extent, GuestDamaged, VolumeImage
+from backpoint_fusefs.guest.filesystem import (
+    DECODED,
+    HOLE,
+    Extent,
+    GuestDamaged,
+    VolumeImage,
+)
 
 
 class RunBytes:
-    """extents: in order, without gaps from byte 0 on, none of them DECODED."""
+    """extents: in order, without gaps from byte 0 on. decoded: gives the bytes (offset, length) of
+    those that are DECODED; without it there may be none."""
 
-    def __init__(self, image: VolumeImage, extents: Sequence[Extent]) -> None:
+    def __init__(
+        self,
+        image: VolumeImage,
+        extents: Sequence[Extent],
+        decoded: Callable[[int, int], bytes] | None = None,
+    ) -> None:
+        self._decoded = decoded
         self._image = image
         self._extents = extents
         self._starts = [extent.offset for extent in extents]
@@ -30,10 +43,22 @@ class RunBytes:
         while offset < end:
             start, extent_length, at = self._extents[index]
             take = min(start + extent_length, end) - offset
-            parts.append(bytes(take) if at == HOLE else self._mapped(at + offset - start, take))
+            parts.append(self._part(at, offset, offset - start, take))
             offset += take
             index += 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_some(self, offset: int, length: int) -> bytes:
+        """As many of these bytes as there are."""
+        return self.read(offset, max(0, min(length, self.size - offset)))
+
+    def _part(self, at: int, offset: int, inside: int, length: int) -> bytes:
+        """inside: bytes from the beginning of the extent."""
+        if at == HOLE:
+            return bytes(length)
+        if at == DECODED and self._decoded is not None:
+            return self._decoded(offset, length)
+        return self._mapped(at + inside, length)
 
     def _mapped(self, at: int, length: int) -> bytes:
         found = self._image.read(at, length)

@@ -31,6 +31,7 @@ EXTENTS_MAX: Final = 200_000
 """Of one file; one in more pieces is read through its parser."""
 _FIRST_NS: Final = -(1 << 63)
 _LAST_NS: Final = (1 << 64) - 1
+_NUMBERS_END: Final = 1 << 64
 XATTRS_MAX: Final = 8 << 20
 """Bytes of one file's attributes. Linux lets a program see 64 KiB of each."""
 
@@ -71,8 +72,7 @@ class FilesystemService:
         shown = entries[number * PAGE : (number + 1) * PAGE]
         stats = self._files.stats([entry.file for entry in shown])
         lines = [
-            (*entry, None if found is None else _sendable(found))
-            for entry, found in zip(shown, stats, strict=True)
+            (*entry, _sendable_or_none(found)) for entry, found in zip(shown, stats, strict=True)
         ]
         return (number + 1) * PAGE < len(entries), lines
 
@@ -132,8 +132,17 @@ class FilesystemService:
 
 def _sendable(found: Stat) -> Sequence[object]:
     """Times that no message can hold go as seconds and nanoseconds: NTFS begins in 1601, and btrfs
-    ends after the stars."""
+    ends after the stars. Raises GuestDamaged for other numbers of more than 64 bits."""
+    if max(found[:8]) >= _NUMBERS_END or min(found[:8]) < 0 or not 0 <= found.rdev < _NUMBERS_END:
+        raise GuestDamaged(f"the file {found.ino} has impossible numbers")
     times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
     if min(times) >= _FIRST_NS and max(times) <= _LAST_NS:
         return found
     return (*found[:8], *(divmod(at, 10**9) for at in times), found.rdev)
+
+
+def _sendable_or_none(found: Stat | None) -> Sequence[object] | None:
+    try:
+        return None if found is None else _sendable(found)
+    except GuestDamaged:
+        return None

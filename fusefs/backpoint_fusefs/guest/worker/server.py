@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from backpoint_fusefs.guest.filesystem import GuestError
+from backpoint_fusefs.guest.filesystem import GuestDamaged, GuestError
 from backpoint_fusefs.guest.worker.channel_image import ChannelImage
 from backpoint_fusefs.guest.worker.frames import (
     FRAME_MAX,
@@ -126,6 +126,10 @@ def _fetch_from(frames: FrameSocket, image: int) -> Callable[[int, int], bytes]:
 def _answer(frames: FrameSocket, method: Callable[..., Any], arguments: list[Any]) -> None:
     try:
         answer = method(*arguments)
+        plain = isinstance(answer, bytes)
+        content = answer if plain else pack(answer)
+        if len(content) > FRAME_MAX:
+            raise GuestDamaged("an answer larger than it may be")
     except PeerGone:
         raise
     except GuestError as error:
@@ -138,12 +142,7 @@ def _answer(frames: FrameSocket, method: Callable[..., Any], arguments: list[Any
         what = f"{type(error).__name__}: {error} ({_innermost(error)})"
         _refuse(frames, "GuestDamaged", what)
     else:
-        plain = isinstance(answer, bytes)
-        content = answer if plain else pack(answer)
-        if len(content) > FRAME_MAX:
-            _refuse(frames, "GuestDamaged", "an answer larger than it may be")
-        else:
-            frames.send(FrameKind.BYTES if plain else FrameKind.RESULT, content)
+        frames.send(FrameKind.BYTES if plain else FrameKind.RESULT, content)
 
 
 def _refuse(frames: FrameSocket, kind: str, message: str) -> None:

@@ -37,6 +37,7 @@ from backpoint_fusefs.guest.parsers.fat.fat_layout import (
 )
 from backpoint_fusefs.guest.parsers.fat.fat_table import FatTable
 from backpoint_fusefs.guest.parsers.recent import Recent
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
 
 _ENTRY: Final = 32
 # A number is an entry's place in units of its size; the first ones lie in the boot sector.
@@ -110,15 +111,7 @@ class FatFilesystem:
         return self._mapped.get(file, lambda: self._map(file))
 
     def read(self, file: FileId, offset: int, length: int) -> bytes:
-        parts = []
-        for start, extent_length, at in self.extents(file):
-            first, last = max(offset, start), min(offset + length, start + extent_length)
-            if first < last:
-                where = at + first - start
-                parts.append(
-                    bytes(last - first) if at == HOLE else self._image.read(where, last - first)
-                )
-        return b"".join(parts)
+        return RunBytes(self._image, self.extents(file)).read_some(offset, length)
 
     def subvolumes(self) -> Mapping[bytes, FileId]:
         return {}

@@ -69,6 +69,8 @@ class FatTable:
             if cluster // _BLOCK != index:
                 index = cluster // _BLOCK
                 block = self._block(index)
+            if cluster % _BLOCK >= len(block):
+                raise GuestDamaged(f"the table of clusters ends before cluster {cluster}")
             following = block[cluster % _BLOCK]
             if whole and following >= self._end_mark:
                 break

@@ -42,6 +42,8 @@ _SYSTEM_USE_MAX: Final = 1 << 14
 # Records begin at even places, so half of a place is a number.
 _STEP: Final = 2
 _KEPT_MAX: Final = 64
+# PX has 32 bits for it, of which POSIX means 16.
+_MODE_MASK: Final = 0xFFFF
 _NO_ROCK_RIDGE: Final = RockRidge()
 
 
@@ -68,14 +70,14 @@ class IsoFilesystem:
         self._block = chosen.block
         self._root_at = chosen.root_at
         self.root = FileId(0, chosen.root_at // _STEP)
-        if not read_record(self._sector(chosen.root_at), 0).directory:
+        if not stat.S_ISDIR(self.stat(self.root).mode):
             raise GuestDamaged("the disc's root is no folder")
 
     def stat(self, file: FileId) -> Stat:
         found = self._file(file.ino)
         record, rock_ridge = found.record, found.rock_ridge
         plain = plain_mode(directory=record.directory)
-        mode = plain if rock_ridge.mode is None else rock_ridge.mode
+        mode = plain if rock_ridge.mode is None else rock_ridge.mode & _MODE_MASK
         if stat.S_IFMT(mode) != stat.S_IFDIR and record.directory:
             mode = plain
         written = short_time_ns(record.date)
@@ -137,8 +139,7 @@ class IsoFilesystem:
         return check_extents(extents, found.size, self._image.size)
 
     def read(self, file: FileId, offset: int, length: int) -> bytes:
-        found = RunBytes(self._image, self.extents(file))
-        return found.read(offset, max(0, min(length, found.size - offset)))
+        return RunBytes(self._image, self.extents(file)).read_some(offset, length)
 
     def subvolumes(self) -> Mapping[bytes, FileId]:
         return {}

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import (
-    DECODED,
     HOLE,
     DirEntry,
     Extent,
@@ -122,18 +121,10 @@ class NtfsFilesystem:
         return self._mapped.get(file, lambda: self._map(file))
 
     def read(self, file: FileId, offset: int, length: int) -> bytes:
-        parts = []
-        for start, extent_length, at in self.extents(file):
-            first, last = max(offset, start), min(offset + length, start + extent_length)
-            if first >= last:
-                continue
-            if at == HOLE:
-                parts.append(bytes(last - first))
-            elif at == DECODED:
-                parts.append(self._decoded(file, first, last - first))
-            else:
-                parts.append(self._image.read(at + first - start, last - first))
-        return b"".join(parts)
+        def decoded(start: int, size: int) -> bytes:
+            return self._decoded(file, start, size)
+
+        return RunBytes(self._image, self.extents(file), decoded).read_some(offset, length)
 
     def subvolumes(self) -> Mapping[bytes, FileId]:
         return {}

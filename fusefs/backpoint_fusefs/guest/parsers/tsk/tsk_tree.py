@@ -14,7 +14,6 @@ import pytsk3
 
 from backpoint_fusefs.guest.filesystem import (
     DECODED,
-    HOLE,
     DirEntry,
     Extent,
     FileId,
@@ -25,6 +24,7 @@ from backpoint_fusefs.guest.filesystem import (
     check_extents,
 )
 from backpoint_fusefs.guest.parsers.recent import Recent
+from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
 from backpoint_fusefs.guest.parsers.tsk.tsk_file import attributes_of, data_extents, file_stat
 from backpoint_fusefs.guest.parsers.tsk.tsk_image import TskImage, open_tsk_filesystem
 
@@ -124,18 +124,10 @@ class TskTree:
         return check_extents(found, size, self._image.size)
 
     def read(self, file: FileId, offset: int, length: int) -> bytes:
-        parts = []
-        for start, extent_length, at in self.extents(file):
-            first, last = max(offset, start), min(offset + length, start + extent_length)
-            if first >= last:
-                continue
-            if at == HOLE:
-                parts.append(bytes(last - first))
-            elif at == DECODED:
-                parts.append(self._decoded(file, first, last - first))
-            else:
-                parts.append(self._image.read(at + first - start, last - first))
-        return b"".join(parts)
+        def decoded(start: int, size: int) -> bytes:
+            return self._decoded(file, start, size)
+
+        return RunBytes(self._image, self.extents(file), decoded).read_some(offset, length)
 
     def subvolumes(self) -> Mapping[bytes, FileId]:
         return {}

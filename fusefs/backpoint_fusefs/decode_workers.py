@@ -23,7 +23,7 @@ _CLOSE_S: Final = 5.0
 """How long a closing mount waits for a store that does not answer."""
 
 _Deliver = Callable[["outcome.Outcome[Any]"], None]
-_Job = tuple[Callable[..., Any], tuple[Any, ...], _Deliver]
+Job = tuple[Callable[..., Any], tuple[Any, ...], _Deliver]
 
 
 class DecodeWorkers:
@@ -32,8 +32,8 @@ class DecodeWorkers:
     def __init__(self, count: int = WORKERS) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._tickets: SimpleQueue[bool] = SimpleQueue()
-        self._urgent: deque[_Job] = deque()
-        self._spare: deque[_Job] = deque()
+        self._urgent: deque[Job] = deque()
+        self._spare: deque[Job] = deque()
         self._done: list[tuple[_Deliver, outcome.Outcome[Any]]] = []
         self._lock = threading.Lock()
         self._threads = [
@@ -59,9 +59,21 @@ class DecodeWorkers:
         found: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return found
 
-    def start(self, function: Callable[..., Any], *args: Any, deliver: _Deliver) -> None:
+    def start(self, function: Callable[..., Any], *args: Any, deliver: _Deliver) -> Job:
         """Do it when nothing urgent is waiting; `deliver` gets the outcome, in the loop."""
-        self._spare.append((function, args, deliver))
+        job = (function, args, deliver)
+        self._spare.append(job)
+        self._tickets.put(True)
+        return job
+
+    def hurry(self, job: Job) -> None:
+        """Somebody waits for it now: it goes before what nobody waits for."""
+        try:
+            self._spare.remove(job)
+        except ValueError:
+            return  # it has begun, or is urgent already
+        self._urgent.append(job)
+        # A worker may have spent this job's ticket in between.
         self._tickets.put(True)
 
     def close(self) -> None:
@@ -79,7 +91,7 @@ class DecodeWorkers:
                 function, args, deliver = job
                 self._hand_back(deliver, outcome.capture(function, *args))
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> Job | None:
         """There is a ticket for each job, but `close` drops jobs and not their tickets."""
         for jobs in (self._urgent, self._spare):
             try:

@@ -14,7 +14,7 @@ import outcome
 import trio
 
 from backpoint_fusefs.content import Content, Prefetchable
-from backpoint_fusefs.decode_workers import DecodeWorkers
+from backpoint_fusefs.decode_workers import DecodeWorkers, Job
 from backpoint_fusefs.readahead import AHEAD_MAX, SequentialDetector, Window
 
 
@@ -47,7 +47,7 @@ class OpenFile:
     closed: Callable[[], None] = lambda: None
     _detector: SequentialDetector = field(init=False)
     _waiting: list[Window] = field(init=False, default_factory=list)
-    _under_way: dict[Window, trio.Event] = field(init=False, default_factory=dict)
+    _under_way: dict[Window, tuple[trio.Event, Job]] = field(init=False, default_factory=dict)
     _counted: bool = field(init=False, default=False)
 
     _prefetchable: Prefetchable | None = field(init=False)
@@ -78,12 +78,15 @@ class OpenFile:
 
     async def _settle(self, offset: int, length: int) -> None:
         """Wait for the prefetches that bring part of this range."""
-        events = [
-            event
-            for window, event in self._under_way.items()
+        wanted = [
+            under_way
+            for window, under_way in self._under_way.items()
             if window.offset < offset + length and offset < window.offset + window.length
         ]
-        for event in events:
+        for _, job in wanted:
+            # Or the reads of other files would go before it, again and again.
+            self.workers.hurry(job)
+        for event, _ in wanted:
             await event.wait()
 
     def _prefetch(self, offset: int, length: int, reader: Prefetchable) -> None:
@@ -108,5 +111,5 @@ class OpenFile:
                 self._start(self._waiting.pop(0), reader)
 
         self.budget.in_flight += 1
-        self._under_way[window] = event
-        self.workers.start(reader.prefetch, *window, deliver=deliver)
+        job = self.workers.start(reader.prefetch, *window, deliver=deliver)
+        self._under_way[window] = event, job

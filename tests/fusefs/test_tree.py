@@ -151,7 +151,9 @@ def test_a_points_folder_names_its_disks_and_files() -> None:
     folder = PointFolder(_point("web", NOON, disks=2))
     entries = dict(folder.entries())
     assert set(entries) >= {b"disk0.vmdk", b"disk1-flat.vmdk", b"point.json", b"a%2Fb.vmx"}
-    assert len(entries) == 7  # the VM's own point.json under another name
+    # The VM's own point.json under another name, and the guest's files.
+    assert len(entries) == 8
+    assert entries[b"guest"].kind is NodeKind.FOLDER
     for name, node in entries.items():
         role = take_apart(node.inode).role
         assert folder.node(role) == folder.find(name) == node

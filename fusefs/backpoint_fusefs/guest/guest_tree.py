@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import FileId, GuestError, Stat
 from backpoint_fusefs.guest.guest_root import GuestRoot, root_of
-from backpoint_fusefs.guest.guest_volume import GuestVolume, Line
+from backpoint_fusefs.guest.guest_volume import GuestVolume
+from backpoint_fusefs.guest.parser_answers import Line
 from backpoint_fusefs.guest.point_guest import UNREADABLE, PointGuest, problem_of
 from backpoint_fusefs.guest.volume import Volume
 from backpoint_repo.errors import (

@@ -11,7 +11,7 @@ import hashlib
 from typing import Final, NamedTuple
 
 from backpoint_fusefs import inodes
-from backpoint_fusefs.guest.guest_volume import INO_BITS
+from backpoint_fusefs.guest.parser_answers import INO_BITS
 
 _ROLE_BITS: Final = 16
 _LOW_BITS: Final = 11

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from pyfuse3 import EntryAttributes
 
-from backpoint_fusefs.guest.guest_volume import Line
 from backpoint_fusefs.guest.mounted.guest_attributes import unreadable_attributes
 from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
 from backpoint_fusefs.guest.mounted.xattr_shelf import Listed, XattrShelf
+from backpoint_fusefs.guest.parser_answers import Line
 
 
 class GuestListing:
@@ -31,14 +31,17 @@ class GuestListing:
             if not self._more:
                 return ()
             await self._turn()
-        shown = itertools.islice(self._lines, start - self._first, None)
-        return ((line.name, self._attributes(line)) for line in shown)
+        shown = itertools.islice(
+            zip(self._lines, self._inodes, strict=True), start - self._first, None
+        )
+        return ((line.name, self._attributes(line, inode)) for line, inode in shown)
 
     def _rewind(self) -> None:
         self._first = 0
         self._pages = 0
         self._more = True
         self._lines: list[Line] = []
+        self._inodes: list[int] = []
         self._mounts: dict[bytes, EntryAttributes] = {}
 
     async def _turn(self) -> None:
@@ -48,18 +51,17 @@ class GuestListing:
         self._first += len(self._lines)
         self._pages += 1
         self._more, self._lines = page.more, page.lines
-        numbers = [self._places.inode(seen.point, seen.place, line.file) for line in page.lines]
-        self._shelf.listed(Listed(volume, numbers, [line.file for line in page.lines]))
+        self._inodes = [self._places.inode(seen.point, seen.place, one.file) for one in page.lines]
+        self._shelf.listed(Listed(volume, self._inodes, [line.file for line in page.lines]))
         self._mounts = {
             line.name: await self._places.top_attributes(self._folder, seen.point, top)
             for line in page.lines
             if (top := seen.view.crossed(seen.place, line.file)) is not None
         }
 
-    def _attributes(self, line: Line) -> EntryAttributes:
-        seen = self._seen
+    def _attributes(self, line: Line, inode: int) -> EntryAttributes:
         if line.name in self._mounts:
             return self._mounts[line.name]
         if line.found is None:
-            return unreadable_attributes(self._places.inode(seen.point, seen.place, line.file))
-        return self._places.attributes(self._folder, seen.point, seen.place, line.found)
+            return unreadable_attributes(inode)
+        return self._places.attributes_of(inode, self._folder, line.found)

@@ -125,7 +125,10 @@ class GuestPlaces:
         self, folder: int, point: PointSummary, place: str, found: Stat
     ) -> EntryAttributes:
         """Of a file in a folder. Does not wait."""
-        inode = self.inode(point, place, found.file)
+        return self.attributes_of(self.inode(point, place, found.file), folder, found)
+
+    def attributes_of(self, inode: int, folder: int, found: Stat) -> EntryAttributes:
+        """The same, where the file's number is known."""
         if stat.S_ISDIR(found.mode):
             self._parents[inode] = folder
             if len(self._parents) > _PARENTS_KEPT:

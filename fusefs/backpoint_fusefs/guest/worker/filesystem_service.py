@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from backpoint_fusefs.guest.filesystem import (
     DECODED,
-    DirEntry,
     Extent,
     FileId,
     GuestDamaged,
@@ -28,9 +27,6 @@ from backpoint_fusefs.guest.worker.folder_cache import FolderCache
 
 PAGE: Final = 2048
 """Entries of a folder in one answer."""
-_BATCH: Final = 16 * PAGE
-"""Entries whose files are looked up together. ext4 lists by hash: the files of any one page lie all
-over the inode tables, which were read 49 times for a folder of 100,000."""
 EXTENTS_MAX: Final = 200_000
 """Of one file; one in more pieces is read through its parser."""
 _FIRST_NS: Final = -(1 << 63)
@@ -47,7 +43,6 @@ class FilesystemService:
         self._image = image
         self._files: GuestFilesystem = open_filesystem(image)
         self._folders = FolderCache(self._files.entries)
-        self._batch: tuple[tuple[FileId, int] | None, list[Stat | None]] = (None, [])
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """All requests by name."""
@@ -73,26 +68,13 @@ class FilesystemService:
     def page(self, tree: int, ino: int, number: int) -> tuple[bool, list[Any]]:
         """Whether there are more pages behind this one; of each entry its name, which file it is,
         and the file's stat, or None where that cannot be read."""
-        folder = FileId(tree, ino)
-        entries = self._folders.folder(folder).entries
-        start = number * PAGE
-        stats = self._stats_of_batch(folder, entries, start // _BATCH)
+        entries = self._folders.folder(FileId(tree, ino)).entries
+        shown = entries[number * PAGE : (number + 1) * PAGE]
+        stats = self._files.stats([entry.file for entry in shown])
         lines = [
-            (*entry, _sendable_or_none(stats[start % _BATCH + at]))
-            for at, entry in enumerate(entries[start : start + PAGE])
+            (*entry, _sendable_or_none(found)) for entry, found in zip(shown, stats, strict=True)
         ]
-        return start + PAGE < len(entries), lines
-
-    def _stats_of_batch(
-        self, folder: FileId, entries: list[DirEntry], batch: int
-    ) -> list[Stat | None]:
-        """Of entries [batch * _BATCH, (batch + 1) * _BATCH); the last batch asked for is kept."""
-        known, stats = self._batch
-        if known != (folder, batch):
-            some = entries[batch * _BATCH : (batch + 1) * _BATCH]
-            stats = self._files.stats([entry.file for entry in some])
-            self._batch = (folder, batch), stats
-        return stats
+        return (number + 1) * PAGE < len(entries), lines
 
     def readlink(self, tree: int, ino: int) -> bytes:
         return self._files.readlink(FileId(tree, ino))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from backpoint_fusefs.guest.filesystem import DirEntry, FileId, GuestUnsupported
@@ -17,20 +18,22 @@ FOLDER_MAX: Final = 1_000_000
 """Entries of one folder: 400 MB in a parser's memory."""
 _KEPT: Final = 500_000
 
+_number = attrgetter("file")
+
 List = Callable[[FileId], Iterable[DirEntry]]
 
 
 class Folder:
-    """entries: in the filesystem's order."""
+    """entries: in the order of their files' numbers."""
 
     def __init__(self, entries: list[DirEntry]) -> None:
         self.entries = entries
         self._by_name: dict[bytes, FileId] | None = None
 
     def find(self, name: bytes) -> FileId | None:
-        """The first entry with this name."""
+        """The file with this name; of several, which a sound folder has not, one of them."""
         if self._by_name is None:
-            self._by_name = {found: file for found, file in reversed(self.entries)}
+            self._by_name = dict(self.entries)
         return self._by_name.get(name)
 
 
@@ -51,6 +54,9 @@ class FolderCache:
         entries = list(islice(self._list(file), FOLDER_MAX + 1))
         if len(entries) > FOLDER_MAX:
             raise GuestUnsupported(f"a folder of more than {FOLDER_MAX:,} entries")
+        # In the order of their numbers what is asked about a page lies together: in ext4's own
+        # order, by hash, each page of 100,000 entries needs the whole table (5 s and not 0.8 s).
+        entries.sort(key=_number)
         folder = self._folders[file] = Folder(entries)
         self._held += len(entries)
         while self._held > _KEPT and len(self._folders) > 1:

@@ -105,6 +105,8 @@ def _load(watch: CatalogWatch) -> None:
     gc.disable()
     watch.load()
     gc.freeze()
+    # A page of a guest's folder is thousands of short-lived tuples, and none of them garbage yet.
+    gc.set_threshold(50_000, 20, 50)
     gc.enable()
 
 

@@ -5,15 +5,35 @@ A parser that hangs holds up this one thread and whoever wants something of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
+import outcome
 import trio
 
 from backpoint_fusefs.guest.filesystem import GuestError
 from backpoint_fusefs.guest.guest_volume import GuestVolume
 
 T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """An answer that is being fetched before anybody needs it."""
+
+    def __init__(self) -> None:
+        self._there = trio.Event()
+        self._answer: outcome.Outcome[T] | None = None
+
+    async def fetch(self, ask: Callable[[], Awaitable[T]]) -> None:
+        """For a task of its own; a failure is kept for whoever needs the answer."""
+        self._answer = await outcome.acapture(ask)
+        self._there.set()
+
+    async def answer(self) -> T:
+        """Raises what fetching it raised."""
+        await self._there.wait()
+        assert self._answer is not None
+        return self._answer.unwrap()
 
 
 class AskedVolume:

@@ -7,7 +7,8 @@ take a minute. Decides how many are kept. For the event loop only.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from bisect import bisect_left
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,19 +21,23 @@ Xattrs = Mapping[bytes, bytes]
 _KEPT: Final = 1 << 16
 """Files whose attributes are kept: mostly none, or one label."""
 _BYTES_KEPT: Final = 16 << 20
-_LISTED_KEPT: Final = 1 << 17
-"""Files of which it is remembered with whom they were listed."""
+_LISTED_KEPT: Final = 256
+"""Parts of listings that are remembered: of 131,072 files."""
 _AT_ONCE: Final = 512
 _NONE: Final[Xattrs] = {}
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Files that were listed together, in order; inodes: their numbers in the mount."""
+    """Files that were listed together, by their numbers; inodes: these in the mount."""
 
     volume: AskedVolume
     inodes: Sequence[int]
     files: Sequence[FileId]
+
+    def __contains__(self, inode: int) -> bool:
+        at = bisect_left(self.inodes, inode)
+        return at < len(self.inodes) and self.inodes[at] == inode
 
 
 class XattrShelf:
@@ -41,16 +46,14 @@ class XattrShelf:
     def __init__(self) -> None:
         self._kept: OrderedDict[int, Xattrs] = OrderedDict()
         self._size = 0
-        self._listed: OrderedDict[int, Listed] = OrderedDict()
+        self._listed: deque[Listed] = deque(maxlen=_LISTED_KEPT)
 
     def listed(self, listed: Listed) -> None:
         """These files were listed: whoever asks for one may soon ask for the others."""
         for start in range(0, len(listed.inodes), _AT_ONCE):
             end = start + _AT_ONCE
             part = Listed(listed.volume, listed.inodes[start:end], listed.files[start:end])
-            self._listed.update(dict.fromkeys(part.inodes, part))
-        while len(self._listed) > _LISTED_KEPT:
-            self._listed.popitem(last=False)
+            self._listed.append(part)
 
     def kept(self, inode: int) -> Xattrs | None:
         """Those at hand."""
@@ -58,9 +61,9 @@ class XattrShelf:
 
     async def fetched(self, inode: int, volume: AskedVolume, file: FileId) -> Xattrs:
         """Those that are not at hand. Raises GuestError, and what reading the disks raises."""
-        together = self._listed.get(inode)
+        together = next((part for part in self._listed if inode in part), None)
         if together is not None:
-            self._listed.pop(inode, None)
+            self._listed.remove(together)
             # Attributes of so many files may be too many for one answer.
             with contextlib.suppress(GuestError):
                 await self._fetch(together)
@@ -73,7 +76,6 @@ class XattrShelf:
     async def _fetch(self, listed: Listed) -> None:
         found = await listed.volume.run(listed.volume.blocking.xattrs_of, listed.files)
         for inode, one in zip(listed.inodes, found, strict=True):
-            self._listed.pop(inode, None)
             if one is not None:
                 self._keep(inode, one)
 

@@ -198,8 +198,8 @@ def test_a_time_beyond_64_bits_arrives() -> None:
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"x" * 1025])
 def test_an_impossible_name_is_not_shown(name: bytes) -> None:
     """A listing leaves out what no kernel would take, and nothing else."""
-    good = (b"good", (0, 5), None)
-    page = _saying((False, ((name, (0, 4), None), good))).page(_FILE, 0)
+    good = (b"good", ((0, 5), None))
+    page = _saying((False, ((name, ((0, 4), None)), good))).page(_FILE, 0)
     assert [line.name for line in page.lines] == [b"good"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from backpoint_fusefs.guest.filesystem import FileId, GuestDamaged, GuestError, Stat
+from backpoint_fusefs.guest.worker.frames import STAT
 
 INO_BITS: Final = 39
 """Bits of a file's number that the mount has room for."""
@@ -22,8 +23,6 @@ _SECONDS: Final = range(-(2**62), 2**62)
 """Since 1970: the kernel has 64 bits for them, and nobody needs the last ones."""
 _NOWHERE: Final = FileId(0, _INO_END - 1)
 """For entries whose file has an impossible number: nothing is there."""
-_SHAPE: Final = struct.Struct("<qqHIIIqqqqqQ")
-"""Of a Stat: refuses what is no number, or too large, in a fifth of the time that Python takes."""
 
 
 class Line(NamedTuple):
@@ -37,30 +36,47 @@ class Line(NamedTuple):
 def read_stat(answer: Any) -> Stat:
     """Times may come as seconds and nanoseconds."""
     try:
-        _SHAPE.pack(*answer)
+        STAT.pack(*answer)
         made = Stat._make(answer)
     except (struct.error, TypeError):
         made = _with_long_times(answer)
-    if not 0 < made.ino < _INO_END or made.tree < 0 or made.size < 0 or made.allocated < 0:
-        raise GuestDamaged(f"the file {made.ino} has impossible numbers")
-    return made
+    return _possible(made)
 
 
 def read_line(answer: Any) -> Line | None:
-    """None for a name that no kernel would take."""
+    """A name with a packed Stat; or with which file it is, and its stat as a message has it.
+
+    None for a name that no kernel would take.
+    """
     # Not `match`, here and below: it takes twice as long, on every entry of every folder.
-    if not isinstance(answer, tuple) or len(answer) != len(Line._fields):
+    if not isinstance(answer, tuple) or len(answer) != 2:
         raise nonsense("page")
-    name, file, found = answer
+    name, body = answer
     if not isinstance(name, bytes):
         raise nonsense("page")
     if not 0 < len(name) <= _NAME_MAX or b"/" in name or b"\0" in name or name in _DOTS:
         return None
     try:
-        return Line(name, read_file_id(file), None if found is None else read_stat(found))
+        if isinstance(body, bytes) and len(body) == STAT.size:
+            found = _possible(Stat._make(STAT.unpack(body)))
+            return Line(name, FileId(found.tree, found.ino), found)
+        return _odd_line(name, body)
     except GuestDamaged:
         # Shown, because it is there; whoever looks at it gets an error.
         return Line(name, _NOWHERE, None)
+
+
+def _odd_line(name: bytes, body: Any) -> Line:
+    if not isinstance(body, tuple) or len(body) != 2:
+        raise nonsense("page")
+    file, found = body
+    return Line(name, read_file_id(file), None if found is None else read_stat(found))
+
+
+def _possible(made: Stat) -> Stat:
+    if not 0 < made.ino < _INO_END or made.tree < 0 or made.size < 0 or made.allocated < 0:
+        raise GuestDamaged(f"the file {made.ino} has impossible numbers")
+    return made
 
 
 def read_file_id(answer: Any) -> FileId:
@@ -93,7 +109,7 @@ def _with_long_times(answer: Any) -> Stat:
     sent = Stat._make(answer)
     accessed, modified, changed = map(_time, (sent.atime_ns, sent.mtime_ns, sent.ctime_ns))
     try:
-        _SHAPE.pack(*sent._replace(atime_ns=0, mtime_ns=0, ctime_ns=0))
+        STAT.pack(*sent._replace(atime_ns=0, mtime_ns=0, ctime_ns=0))
     except struct.error as error:
         raise GuestDamaged(f"a file has impossible numbers: {error}") from error
     return sent._replace(atime_ns=accessed, mtime_ns=modified, ctime_ns=changed)

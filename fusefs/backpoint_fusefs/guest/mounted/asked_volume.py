@@ -5,8 +5,9 @@ A parser that hangs holds up this one thread and whoever wants something of the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import outcome
 import trio
@@ -15,25 +16,6 @@ from backpoint_fusefs.guest.filesystem import GuestError
 from backpoint_fusefs.guest.guest_volume import GuestVolume
 
 T = TypeVar("T")
-
-
-class Ahead(Generic[T]):
-    """An answer that is being fetched before anybody needs it."""
-
-    def __init__(self) -> None:
-        self._there = trio.Event()
-        self._answer: outcome.Outcome[T] | None = None
-
-    async def fetch(self, ask: Callable[[], Awaitable[T]]) -> None:
-        """For a task of its own; a failure is kept for whoever needs the answer."""
-        self._answer = await outcome.acapture(ask)
-        self._there.set()
-
-    async def answer(self) -> T:
-        """Raises what fetching it raised."""
-        await self._there.wait()
-        assert self._answer is not None
-        return self._answer.unwrap()
 
 
 class AskedVolume:
@@ -47,9 +29,34 @@ class AskedVolume:
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Call it on a thread. Raises what it raises, a GuestError with the volume's label; on
         cancellation its result is dropped."""
-        try:
+        with self._labelled():
             return await trio.to_thread.run_sync(
                 function, *arguments, limiter=self._turn, abandon_on_cancel=True
             )
+
+    def start(self, function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+        """Call it on a thread at once; what is returned waits for the result, as `run` does."""
+        token, there = trio.lowlevel.current_trio_token(), trio.Event()
+        results: list[outcome.Outcome[T]] = []
+
+        def deliver(result: outcome.Outcome[T]) -> None:
+            results.append(result)
+            with contextlib.suppress(trio.RunFinishedError):  # the mount is gone
+                token.run_sync_soon(there.set)
+
+        # Not a task: that would begin when this one waits, which is when it needs the result.
+        trio.lowlevel.start_thread_soon(function, deliver)
+
+        async def result() -> T:
+            await there.wait()
+            with self._labelled():
+                return results[0].unwrap()
+
+        return result
+
+    @contextlib.contextmanager
+    def _labelled(self) -> Iterator[None]:
+        try:
+            yield
         except GuestError as error:
             raise type(error)(f"{self._label}: {error}") from error

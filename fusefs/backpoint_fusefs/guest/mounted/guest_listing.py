@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs.guest.guest_volume import Page
-from backpoint_fusefs.guest.mounted.asked_volume import Ahead
 from backpoint_fusefs.guest.mounted.guest_attributes import unreadable_attributes
 from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
 from backpoint_fusefs.guest.mounted.xattr_shelf import Listed, XattrShelf
@@ -46,30 +45,31 @@ class GuestListing:
         self._lines: list[Line] = []
         self._inodes: list[int] = []
         self._mounts: dict[bytes, EntryAttributes] = {}
-        self._ahead: Ahead[Page] | None = None
+        self._ahead: Callable[[], Awaitable[Page]] | None = None
 
     async def _turn(self) -> None:
         """Go to the next page; the one behind it is read while this one is shown."""
         seen, ahead = self._seen, self._ahead
         self._ahead = None
-        page = await (self._ask(self._pages) if ahead is None else ahead.answer())
+        volume = seen.volume
+        if ahead is None:
+            page = await volume.run(volume.blocking.page, seen.file, self._pages)
+        else:
+            page = await ahead()
         self._first += len(self._lines)
         self._pages += 1
         self._more, self._lines = page.more, page.lines
         if page.more:
-            self._ahead = self._places.fetch_ahead(partial(self._ask, self._pages))
+            following = partial(volume.blocking.page, seen.file, self._pages)
+            self._ahead = volume.start(following)
         files = [line.file for line in page.lines]
         self._inodes = self._places.inodes(seen.point, seen.place, files)
-        self._shelf.listed(Listed(seen.volume, self._inodes, files))
+        self._shelf.listed(Listed(volume, self._inodes, files))
         self._mounts = {
             line.name: await self._places.top_attributes(self._folder, seen.point, top)
             for line in page.lines
             if (top := seen.view.crossed(seen.place, line.file)) is not None
         }
-
-    async def _ask(self, number: int) -> Page:
-        volume = self._seen.volume
-        return await volume.run(volume.blocking.page, self._seen.file, number)
 
     def _attributes(self, line: Line, inode: int) -> EntryAttributes:
         if line.name in self._mounts:

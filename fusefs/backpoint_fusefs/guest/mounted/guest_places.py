@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import trio
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs import inodes
 from backpoint_fusefs.guest.filesystem import FileId, Stat
-from backpoint_fusefs.guest.mounted.asked_volume import Ahead, AskedVolume
+from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
 from backpoint_fusefs.guest.mounted.guest_attributes import guest_attributes
 from backpoint_fusefs.guest.mounted.guest_inodes import (
     TreeKey,
@@ -32,7 +32,6 @@ from backpoint_fusefs.point_realm import MountParts, PointRealm, point_label
 from backpoint_fusefs.realm import Stale
 from backpoint_repo.catalog import PointSummary
 
-T = TypeVar("T")
 _VIEWS_KEPT: Final = 32
 """Points whose volumes are known; how many processes there are, `parser_pool.py` decides."""
 _PARENTS_KEPT: Final = 1 << 16
@@ -59,23 +58,12 @@ class GuestPlaces:
         self._slots = TreeSlots()
         self._views: OrderedDict[bytes, GuestView] = OrderedDict()
         self._parents: OrderedDict[int, int] = OrderedDict()
-        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        """End processes that nobody needs, and fetch what is needed soon, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            while True:
-                await trio.sleep(_END_EVERY_S)
-                await trio.to_thread.run_sync(self._pool.end_idle)
-
-    def fetch_ahead(self, ask: Callable[[], Awaitable[T]]) -> Ahead[T] | None:
-        """Begin to ask for something; None where nobody is there to do it."""
-        if self._nursery is None:
-            return None
-        ahead: Ahead[T] = Ahead()
-        self._nursery.start_soon(ahead.fetch, ask)
-        return ahead
+        """End processes that nobody needs, until cancelled."""
+        while True:
+            await trio.sleep(_END_EVERY_S)
+            await trio.to_thread.run_sync(self._pool.end_idle)
 
     def close(self) -> None:
         """End all processes."""

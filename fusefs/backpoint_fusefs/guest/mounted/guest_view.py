@@ -132,15 +132,16 @@ class GuestView:
                 return
             try:
                 volumes = await trio.to_thread.run_sync(self._guest.volumes, abandon_on_cancel=True)
-                readable = self._guest.readable()
+                volumes, readable = volumes[:_VOLUMES_MAX], self._guest.readable()
             except GuestError as error:
                 volumes, readable = (), {}
                 self._explain(inodes.GUEST_EXTRAS - _EXTRAS_EACH, ROOT, str(error))
             self._asked = {
-                name: AskedVolume(volume, f"{self.label} guest/{name}")
-                for name, volume in readable.items()
+                one.name: AskedVolume(readable[one.name], f"{self.label} guest/{one.name}")
+                for one in volumes
+                if one.name in readable
             }
-            for number, volume in enumerate(volumes[:_VOLUMES_MAX]):
+            for number, volume in enumerate(volumes):
                 if volume.problem:
                     self._explain(number * _EXTRAS_EACH, volume.name.encode(), volume.problem)
             self._volumes = volumes

@@ -14,8 +14,12 @@ from backpoint_fusefs.guest.filesystem import GuestDamaged
 BLOCK: Final = 64 << 10
 _KEPT: Final = 512
 """Blocks: 32 MiB. A directory of 100,000 files has its inodes in 25 MB of an ext4 table."""
+_AHEAD: Final = 15
+"""Blocks fetched along with what directly follows the last ones: one request and not 16."""
 REQUEST_MAX: Final = 4 << 20
 """Bytes asked for at once."""
+
+_AT_ONCE: Final = REQUEST_MAX // BLOCK - _AHEAD
 
 Fetch = Callable[[int, int], bytes]
 """(offset, length) -> exactly these bytes."""
@@ -28,6 +32,7 @@ class ChannelImage:
         self.size = size
         self._fetch = fetch
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._expected = -1
 
     def read(self, offset: int, length: int) -> bytes:
         """Raises GuestDamaged for a place before the volume; what the parent's fault says."""
@@ -69,12 +74,17 @@ class ChannelImage:
             stop = number
             while stop < last and stop + 1 not in self._blocks:
                 stop += 1
-            stop = min(stop, number + REQUEST_MAX // BLOCK - 1)
+            stop = min(stop, number + _AT_ONCE - 1)
             found += self._fetched(number, stop)
             number = stop + 1
         return found
 
     def _fetched(self, first: int, last: int) -> list[bytes]:
+        """Blocks first to last, and some behind them for who reads on and on."""
+        wanted = last + 1 - first
+        if first == self._expected:
+            last = min(last + _AHEAD, (self.size - 1) // BLOCK)
+        self._expected = last + 1
         start, end = first * BLOCK, min((last + 1) * BLOCK, self.size)
         content = self._fetch(start, end - start)
         blocks = [content[at : at + BLOCK] for at in range(0, end - start, BLOCK)]
@@ -82,7 +92,7 @@ class ChannelImage:
             self._blocks[number] = block
         while len(self._blocks) > _KEPT:
             self._blocks.popitem(last=False)
-        return blocks
+        return blocks[:wanted]
 
     def _straight(self, offset: int, length: int) -> bytes:
         """A read larger than is worth keeping."""

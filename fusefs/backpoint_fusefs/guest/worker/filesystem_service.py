@@ -6,7 +6,9 @@ Answers are plain values. Knows no frames and no process.
 
 from __future__ import annotations
 
+import contextlib
 import stat
+import struct
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -24,14 +26,12 @@ from backpoint_fusefs.guest.filesystem import (
 )
 from backpoint_fusefs.guest.parsers.open_filesystem import OpenFilesystem
 from backpoint_fusefs.guest.worker.folder_cache import FolderCache
+from backpoint_fusefs.guest.worker.frames import STAT
 
 PAGE: Final = 2048
 """Entries of a folder in one answer."""
 EXTENTS_MAX: Final = 200_000
 """Of one file; one in more pieces is read through its parser."""
-_FIRST_NS: Final = -(1 << 63)
-_LAST_NS: Final = (1 << 64) - 1
-_NUMBERS_END: Final = 1 << 64
 XATTRS_MAX: Final = 8 << 20
 """Bytes of one file's attributes. Linux lets a program see 64 KiB of each."""
 
@@ -72,7 +72,7 @@ class FilesystemService:
         shown = entries[number * PAGE : (number + 1) * PAGE]
         stats = self._files.stats([entry.file for entry in shown])
         lines = [
-            (*entry, _sendable_or_none(found)) for entry, found in zip(shown, stats, strict=True)
+            (name, _packed(file, found)) for (name, file), found in zip(shown, stats, strict=True)
         ]
         return (number + 1) * PAGE < len(entries), lines
 
@@ -130,19 +130,25 @@ class FilesystemService:
         return found
 
 
+def _packed(file: FileId, found: Stat | None) -> bytes | tuple[FileId, object]:
+    """As `parser_answers.read_line` wants it."""
+    if found is not None:
+        with contextlib.suppress(struct.error):
+            return STAT.pack(*found)
+        with contextlib.suppress(GuestDamaged):
+            return file, _sendable(found)
+    return file, None
+
+
 def _sendable(found: Stat) -> Sequence[object]:
     """Times that no message can hold go as seconds and nanoseconds: NTFS begins in 1601, and btrfs
-    ends after the stars. Raises GuestDamaged for other numbers of more than 64 bits."""
-    if max(found[:8]) >= _NUMBERS_END or min(found[:8]) < 0 or not 0 <= found.rdev < _NUMBERS_END:
-        raise GuestDamaged(f"the file {found.ino} has impossible numbers")
-    times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
-    if min(times) >= _FIRST_NS and max(times) <= _LAST_NS:
+    ends after the stars. Raises GuestDamaged for other numbers that are too large."""
+    with contextlib.suppress(struct.error):
+        STAT.pack(*found)
         return found
-    return (*found[:8], *(divmod(at, 10**9) for at in times), found.rdev)
-
-
-def _sendable_or_none(found: Stat | None) -> Sequence[object] | None:
+    times = (found.atime_ns, found.mtime_ns, found.ctime_ns)
     try:
-        return None if found is None else _sendable(found)
-    except GuestDamaged:
-        return None
+        STAT.pack(*found._replace(atime_ns=0, mtime_ns=0, ctime_ns=0))
+    except struct.error as error:
+        raise GuestDamaged(f"the file {found.ino} has impossible numbers") from error
+    return (*found[:8], *(divmod(at, 10**9) for at in times), found.rdev)

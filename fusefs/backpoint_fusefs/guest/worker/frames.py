@@ -15,6 +15,9 @@ import msgpack
 
 FRAME_MAX: Final = 16 << 20
 """Bytes of one frame. A page of a listing stays far below."""
+STAT: Final = struct.Struct("<qqHIIIqqqqqQ")
+"""A Stat in a page of a listing. Packing it also tells whether it is one: no number out of its
+range, none that is no number, in a fifth of the time that Python takes to look."""
 _HEADER: Final = struct.Struct(">BI")
 _PIECE: Final = 1 << 20
 

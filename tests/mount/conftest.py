@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterator
@@ -16,24 +17,43 @@ from mounted_repository import MakePoint, MountedRepository
 from small_repository import NOON, back_up, new_repository
 
 
+@contextlib.contextmanager
+def _repository_in(folder: Path) -> Iterator[MountedRepository]:
+    place, state, root = folder / "mount", folder / "state", folder / "repo"
+    place.mkdir()
+    made = MountedRepository(new_repository(LocalStore(root)), root, place, state)
+    try:
+        yield made
+    finally:
+        if made.mounted:
+            made.umount("--lazy")
+
+
+def _assert_whole(repository: MountedRepository) -> None:
+    report = check_repository(repository.fresh(), read_share=1.0)
+    assert report.clean, report
+
+
 @pytest.fixture
 def unchecked_repository(tmp_path: Path) -> Iterator[MountedRepository]:
     """An empty repository that the test may damage; unmounted when the test ends."""
-    place, state = tmp_path / "mount", tmp_path / "state"
-    place.mkdir()
-    root = tmp_path / "repo"
-    made = MountedRepository(new_repository(LocalStore(root)), root, place, state)
-    yield made
-    if made.mounted:
-        made.umount("--lazy")
+    with _repository_in(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def checked_repository(unchecked_repository: MountedRepository) -> Iterator[MountedRepository]:
     """The same, whole when the test ends."""
     yield unchecked_repository
-    report = check_repository(unchecked_repository.fresh(), read_share=1.0)
-    assert report.clean, report
+    _assert_whole(unchecked_repository)
+
+
+@pytest.fixture(scope="module")
+def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MountedRepository]:
+    """One for all tests of a module that only look at what is mounted; whole at the end."""
+    with _repository_in(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+        _assert_whole(made)
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from mounted_repository import MountedRepository
 from small_repository import NOON, back_up
 
 KINDS: Final = ("btrfs", "ext4-dirty", "fat32", "ntfs", "xfs")
-IN_ONE_MACHINE: Final = 8
-"""Disks: with the sound one more than half of the parser processes there may be."""
+IN_ONE_MACHINE: Final = 4
+"""Disks, besides a sound one."""
 MACHINES: Final = max(
-    1, int(os.environ.get("BACKPOINT_FUZZ", "40")) // IN_ONE_MACHINE // len(KINDS)
+    1, int(os.environ.get("BACKPOINT_FUZZ", "20")) // IN_ONE_MACHINE // len(KINDS)
 )
 _FILES_MAX: Final = 2_000
 _PIECE: Final = 64 << 10

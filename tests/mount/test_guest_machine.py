@@ -28,6 +28,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> LinuxMachine:
     return build_linux_machine(tmp_path_factory.mktemp("machine") / "one")
 
 
+@pytest.fixture(scope="module")
+def linux_guest(shared_repository: MountedRepository, machine: LinuxMachine) -> Path:
+    """`guest/` of that machine, mounted for all who only look at it."""
+    return mounted_guest(shared_repository, *machine.disks)
+
+
 def mounted_guest(repository: MountedRepository, *disks: Path, options: str = "") -> Path:
     """`guest/` of a new point, mounted."""
     add_point(repository, "vm", *disks)
@@ -42,11 +48,9 @@ def add_point(repository: MountedRepository, vm: str, *disks: Path, time: float 
         source.close()
 
 
-def test_every_volume_is_there_by_name(
-    checked_repository: MountedRepository, machine: LinuxMachine
-) -> None:
+def test_every_volume_is_there_by_name(linux_guest: Path, machine: LinuxMachine) -> None:
     """Partitions by disk and number, logical volumes by group and name, as drivers have them."""
-    guest = mounted_guest(checked_repository, *machine.disks)
+    guest = linux_guest
     assert sorted(os.listdir(guest)) == [
         "disk0-p1",
         "root",
@@ -60,11 +64,9 @@ def test_every_volume_is_there_by_name(
         assert walk_folder(guest / "vg0-home") == walk_folder(root)
 
 
-def test_root_is_what_the_guest_has_mounted(
-    checked_repository: MountedRepository, machine: LinuxMachine
-) -> None:
+def test_root_is_what_the_guest_has_mounted(linux_guest: Path) -> None:
     """/boot and /home are other volumes, entered where the guest's fstab says."""
-    root = mounted_guest(checked_repository, *machine.disks) / "root"
+    root = linux_guest / "root"
     assert (root / "etc/hostname").read_text() == "linux\n"
     assert (root / "boot/vmlinuz").read_text() == "kernel"
     assert (root / "home/anna/letter.txt").read_text() == "dear all\n"
@@ -76,22 +78,17 @@ def test_root_is_what_the_guest_has_mounted(
     assert run("find", f"{root}/bin/", "-type", "f") == f"{root}/bin/program\n"
 
 
-def test_what_is_missing_from_root_is_explained(
-    checked_repository: MountedRepository, machine: LinuxMachine
-) -> None:
+def test_what_is_missing_from_root_is_explained(linux_guest: Path) -> None:
     """A network share and a volume that is gone are named; tmpfs is no loss."""
-    guest = mounted_guest(checked_repository, *machine.disks)
-    why = (guest / "root.WHY.txt").read_text()
+    why = (linux_guest / "root.WHY.txt").read_text()
     assert "nas:/export" in why
     assert "/srv" in why
     assert "tmpfs" not in why
 
 
-def test_a_volume_tells_what_it_is(
-    checked_repository: MountedRepository, machine: LinuxMachine
-) -> None:
+def test_a_volume_tells_what_it_is(linux_guest: Path, machine: LinuxMachine) -> None:
     """By attributes that copying programs do not see."""
-    volume = mounted_guest(checked_repository, *machine.disks) / "disk0-p1"
+    volume = linux_guest / "disk0-p1"
     assert os.getxattr(volume, "user.backpoint.label") == b"boot"
     assert os.getxattr(volume, "user.backpoint.uuid").decode() == uuid_of(machine.boot)
     assert os.listxattr(volume) == []
@@ -177,13 +174,13 @@ def test_a_journal_is_replayed(checked_repository: MountedRepository, tmp_path: 
 
 
 def test_killed_parsers_cost_nothing(
-    checked_repository: MountedRepository, machine: LinuxMachine
+    linux_guest: Path, shared_repository: MountedRepository
 ) -> None:
     """They are started anew, and whoever reads never notices."""
-    guest = mounted_guest(checked_repository, *machine.disks)
+    guest = linux_guest
     hostname = guest / "root/etc/hostname"
     assert hostname.read_text() == "linux\n"
-    parsers = parsers_of(checked_repository.pid)
+    parsers = parsers_of(shared_repository.pid)
     assert parsers
     for pid in parsers:
         os.kill(pid, signal.SIGKILL)
@@ -192,12 +189,13 @@ def test_killed_parsers_cost_nothing(
 
 
 def test_a_hanging_parser_holds_up_its_own_volume_only(
-    checked_repository: MountedRepository, machine: LinuxMachine
+    linux_guest: Path, shared_repository: MountedRepository
 ) -> None:
     """While one does not answer, another volume is read; and its own is when it goes on."""
-    guest = mounted_guest(checked_repository, *machine.disks)
+    guest = linux_guest
     os.listdir(guest)
-    (hanging,) = [pid for pid in parsers_of(checked_repository.pid) if b"btrfs" in cmdline(pid)]
+    os.listdir(guest / "vg0-home")
+    (hanging,) = [pid for pid in parsers_of(shared_repository.pid) if b"btrfs" in cmdline(pid)]
     os.kill(hanging, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         letter = pool.submit((guest / "vg0-home/@home/anna/letter.txt").read_text)

@@ -14,7 +14,7 @@ from guest_trees.walk import Seen, Tree, walk_folder
 from mounted_repository import MountedRepository, run
 from small_repository import NOON, back_up
 
-UNIX: tuple[Kind, ...] = ("ext2", "ext4", "xfs", "btrfs")
+UNIX: tuple[Kind, ...] = ("ext4", "xfs", "btrfs")
 SIZES: dict[Kind, int] = {"xfs": 320 << 20, "btrfs": 256 << 20}
 
 

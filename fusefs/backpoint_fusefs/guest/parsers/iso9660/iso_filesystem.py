@@ -34,6 +34,7 @@ from backpoint_fusefs.guest.parsers.iso9660.rock_ridge import (
 from backpoint_fusefs.guest.parsers.iso9660.volume_descriptor import SECTOR, read_descriptors
 from backpoint_fusefs.guest.parsers.recent import Recent
 from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.single_stats import single_stats
 
 _READ_MAX: Final = 1 << 20
 _FOLDER_MAX: Final = 1 << 26
@@ -92,13 +93,7 @@ class IsoFilesystem:
         return Stat(0, file.ino, mode, *owner, size, allocated, atime, mtime, ctime, rdev)
 
     def stats(self, files: Sequence[FileId]) -> list[Stat | None]:
-        found: list[Stat | None] = []
-        for file in files:
-            try:
-                found.append(self.stat(file))
-            except GuestDamaged:
-                found.append(None)
-        return found
+        return single_stats(self.stat, files)
 
     def entries(self, folder: FileId) -> Iterator[DirEntry]:
         """A file of several extents has as many records; the first one stands for it."""

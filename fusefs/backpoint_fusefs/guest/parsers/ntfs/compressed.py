@@ -1,6 +1,6 @@
 """Compressed content of NTFS (LZNT1), decoded by The Sleuth Kit, which is opened when first needed.
 
-Pure Python takes twenty times as long. Decides nothing about what is compressed.
+A byte at a time is no work for Python. Decides nothing about what is compressed.
 """
 
 from __future__ import annotations

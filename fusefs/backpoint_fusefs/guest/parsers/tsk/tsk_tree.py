@@ -25,6 +25,7 @@ from backpoint_fusefs.guest.filesystem import (
 )
 from backpoint_fusefs.guest.parsers.recent import Recent
 from backpoint_fusefs.guest.parsers.run_bytes import RunBytes
+from backpoint_fusefs.guest.parsers.single_stats import single_stats
 from backpoint_fusefs.guest.parsers.tsk.tsk_file import attributes_of, data_extents, file_stat
 from backpoint_fusefs.guest.parsers.tsk.tsk_image import TskImage, open_tsk_filesystem
 
@@ -64,13 +65,7 @@ class TskTree:
         return found
 
     def stats(self, files: Sequence[FileId]) -> list[Stat | None]:
-        found: list[Stat | None] = []
-        for file in files:
-            try:
-                found.append(self.stat(file))
-            except GuestDamaged:
-                found.append(None)
-        return found
+        return single_stats(self.stat, files)
 
     def entries(self, folder: FileId) -> Iterator[DirEntry]:
         with self._tsk_image.failures():

@@ -1,1 +1,1 @@
-"""The agent: fills a repository from VMware through VADP. Not written yet."""
+"""The agent: fills a repository from VMware through VADP."""

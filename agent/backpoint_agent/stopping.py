@@ -16,7 +16,9 @@ class Stop:
 
     def __init__(self, parent: Stop | None = None) -> None:
         """parent: whose request counts for this one too (a job's for each of its VMs)."""
-        self._condition = parent._condition if parent else threading.Condition()
+        self._condition: threading.Condition = (
+            parent._condition if parent else threading.Condition()
+        )
         self._parent = parent
         self._reason: str | None = None
 

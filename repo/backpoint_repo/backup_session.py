@@ -20,14 +20,19 @@ from blake3 import blake3
 
 from backpoint_repo import version
 from backpoint_repo.blob_writer import BlobWriter
+from backpoint_repo.capture import Capture, refusal
 from backpoint_repo.catalog import Catalog, read_point
 from backpoint_repo.chunking import Cutter
+from backpoint_repo.disk_audit import Audit, audit_disk
 from backpoint_repo.disk_ingest import Advance, DiskIngest
 from backpoint_repo.disk_map import Geometry
 from backpoint_repo.errors import (
+    ObjectDamaged,
     ObjectExists,
+    ObjectMissing,
     RepositoryError,
     SessionRevoked,
+    UnknownFormat,
     UsageError,
 )
 from backpoint_repo.exclusions import read_exclusions
@@ -148,6 +153,21 @@ class BackupSession:
 
         self._redo.append(again)
 
+    def audit(self, job: DiskJob, sample: Sequence[tuple[int, int]]) -> Audit | str:
+        """Compare parts of a disk that did not change with the parent, or why nothing can be.
+
+        sample: (offset, length) in bytes; chunks that `job.changed` touches are left out. Raises
+        SourceError.
+        """
+        base = self._parent.map_of(job.key, job.source)
+        if isinstance(base, str):
+            return base
+        id_key = self._parts.sealed.keyring.chunk_id_key
+        try:
+            return audit_disk(job.source, base, sample, job.changed or (), id_key)
+        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
+            return f"the earlier point's map has gaps: {error}"
+
     def store_file(self, name: str, data: bytes) -> None:
         """Store a configuration file of the VM. Raises UsageError where it is too large."""
         if len(data) > FILE_SIZE_MAX:
@@ -165,7 +185,14 @@ class BackupSession:
         self._redo.append(store)
         self._files.append(ConfigFile(_as_text(name), len(data), ids))
 
-    def publish(self, *, time: float | None, label: str, consistency: str = "crash") -> Point:
+    def publish(
+        self,
+        *,
+        time: float | None,
+        label: str,
+        consistency: str = "crash",
+        capture: Capture | None = None,
+    ) -> Point:
         """Make the point exist. time: the moment it shows, default: when the session began.
 
         Raises SessionRevoked where a collector took this session for dead, UsageError where no
@@ -174,6 +201,9 @@ class BackupSession:
         shown = float(self._started if time is None else time)
         if not is_calendar_time(shown):
             raise UsageError(f"a point cannot be of the time {shown}")
+        capture = {} if capture is None else capture
+        if why := refusal(capture):
+            raise UsageError(f"what is to be recorded of the point's making {why}")
         with self._all_or_nothing():
             self._settle()
         written = self._writer.written
@@ -192,6 +222,7 @@ class BackupSession:
             consistency,
             tuple(_as_text(warning) for warning in self.warnings),
             f"backpoint {version.VERSION}",
+            capture,
         )
         try:
             self._parts.sealed.put(Kind.POINT, self.point_id.hex(), point.encode())

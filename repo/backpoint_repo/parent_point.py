@@ -49,6 +49,16 @@ class ParentPoint:
 
         To be asked under a lease that pins the parent: then no collector takes its chunks.
         """
+        base = self.map_of(key, source)
+        if isinstance(base, str):
+            return base
+        try:
+            return ReadPlan(base, self._leaves(base, source, changed))
+        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
+            return f"the earlier point's map has gaps: {error}"
+
+    def map_of(self, key: str, source: ImageSource) -> DiskMap | str:
+        """The parent's map of a disk, or why `source` cannot be seen as its continuation."""
         disk = self._disk(key)
         if disk is None:
             return "no earlier point holds this disk"
@@ -56,11 +66,7 @@ class ParentPoint:
             return f"its size changed from {disk.size} to {source.size} bytes"
         if not self._stands():
             return "the earlier point was removed meanwhile"
-        base = DiskMap(disk.size, disk.root, self._nodes.load)
-        try:
-            return ReadPlan(base, self._leaves(base, source, changed))
-        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
-            return f"the earlier point's map has gaps: {error}"
+        return DiskMap(disk.size, disk.root, self._nodes.load)
 
     def _leaves(
         self, base: DiskMap, source: ImageSource, changed: Sequence[tuple[int, int]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from backpoint_repo.capture import Capture, refusal
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.format import BLOCK_SIZE, ID_SIZE, MAX_DISK_SIZE
 from backpoint_repo.record import Record, encode_record
@@ -77,7 +78,8 @@ class Traffic:
 class Point:
     """point_id: 16 bytes, the session's id. time: the moment shown, created: when it was published,
     both seconds since 1970, UTC. generation: one more than the parent's, so that a VM's points have
-    an order whatever its clocks did. warnings: whatever is degraded about it, for the user."""
+    an order whatever its clocks did. warnings: whatever is degraded about it, for the user.
+    capture: what its maker wants to find again; the repository does not look inside."""
 
     point_id: bytes
     vm: str
@@ -93,6 +95,7 @@ class Point:
     consistency: str = "crash"
     warnings: tuple[str, ...] = ()
     tool: str = ""
+    capture: Capture = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -123,6 +126,7 @@ class Point:
                 "consistency": self.consistency,
                 "warnings": list(self.warnings),
                 "tool": self.tool,
+                "capture": self.capture,
             }
         )
 
@@ -139,6 +143,9 @@ def decode_point(point_id: bytes, payload: bytes) -> Point:
     time, created = record.get("time", float), record.get("created", float)
     if not is_calendar_time(time) or not is_calendar_time(created):
         raise ObjectDamaged(f"{what}: is of no time that a calendar knows")
+    capture = record.optional("capture", dict) or {}
+    if why := refusal(capture):
+        raise ObjectDamaged(f"{what}: what is recorded of its making {why}")
     return Point(
         point_id,
         record.get("vm", str),
@@ -154,6 +161,7 @@ def decode_point(point_id: bytes, payload: bytes) -> Point:
         record.get("consistency", str),
         tuple(record.items("warnings", str)),
         record.get("tool", str),
+        capture,
     )
 
 

@@ -67,4 +67,5 @@ def full_record(point: Point) -> dict[str, Any]:
         "generation": point.generation,
         "warnings": list(point.warnings),
         "tool": point.tool,
+        "capture": point.capture,
     }

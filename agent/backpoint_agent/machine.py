@@ -72,10 +72,14 @@ class SnapshotNote:
 class Machine:
     """A VM at the moment of the look.
 
+    name: as vSphere shows it ("a/b", not "a%2fb"); host: the host's name.
     folder: inventory path of the VM's folder, "DC0/vm/production/web"; pool: path of the resource
-    pool; tags: "category/name"; attributes: custom attributes; uuid: the BIOS uuid;
-    vmx: "[datastore] folder/name.vmx"; cluster "" for a stand-alone host; question: the pending
-    question's text, None if none.
+    pool, "DC0/host/C0/Resources/web"; cluster: path, "DC0/host/C0", "" for a stand-alone host.
+    Paths are as vCenter's search index takes them: "%2f" stands for a slash in a name.
+    tags: "category/name"; attributes: custom attributes; uuid: the BIOS uuid;
+    vmx: "[datastore] folder/name.vmx"; question: the pending question's text, None if none.
+    hindrances: why vCenter cannot make a snapshot of it, whatever the job says; see `fitness.py`.
+    no_tags: why `tags` is empty for want of an answer, None where the tags are known.
     """
 
     moref: str
@@ -105,3 +109,5 @@ class Machine:
     consolidation_needed: bool = False
     connected: bool = True
     question: str | None = None
+    hindrances: tuple[str, ...] = ()
+    no_tags: str | None = None

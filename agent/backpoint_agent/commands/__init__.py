@@ -1,0 +1,1 @@
+"""The subcommands of `backpoint agent`, one module each; `agent.py` gathers them."""

@@ -1,0 +1,53 @@
+"""`backpoint agent`: gathers the agent's subcommands. Decides nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from backpoint_repo.command_parser import CommandParser
+
+HELP: Final = "back up and restore the VMs of a vCenter"
+
+_COMMANDS: Final = (
+    "inventory",
+    "backup",
+    "run",
+    "reap",
+    "restore",
+    "status",
+    "config-check",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See --help."""
+    parser.description = (
+        "Fills a repository from VMware vCenters, as a configuration file says. "
+        "`backpoint agent config-check --print-example` prints one with every key explained."
+    )
+    level = parser.add_subparsers(
+        title="what to do", metavar="ACTION", required=True, parser_class=CommandParser
+    )
+    for name in _COMMANDS:
+        module = _module(name)
+        command = level.add_parser(name, help=module.HELP)
+        command.add_argument(
+            "-c", "--config", metavar="FILE", type=Path, help="the configuration (TOML)"
+        )
+        command.set_defaults(act=module.run)
+        module.add_arguments(command)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises ConfigMistakes and what the subcommand raises."""
+    code = args.act(args)
+    assert isinstance(code, int)
+    return code
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"backpoint_agent.commands.{name.replace('-', '_')}")

@@ -1,24 +1,27 @@
-"""A stored disk, whole, into a file or device.
+"""A stored disk, whole, into a file or device, or wherever a caller takes it.
 
-Decides the order of work: units of disk, read and written by worker threads, few at a time so that
-memory stays bounded. The first unit that fails ends it all, and nothing is left that looks whole.
-Refuses to know formats (`target`) and chunks (`image_reader`).
+Decides the order of work: units of disk, dealt with by worker threads, few at a time so that memory
+stays bounded, their results in disk order. The first unit that fails ends it all, and nothing is
+left that looks whole. Refuses to know formats (`target`) and chunks (`image_reader`).
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreUnavailable
 from backpoint_repo.format import LEAF_SIZE
 from backpoint_repo.image_reader import ImageReader, Stretch
 from backpoint_repo.target.choose import open_target
-from backpoint_repo.target.contract import ImageTarget
+from backpoint_repo.target.contract import Content, ImageTarget
+
+T = TypeVar("T")
 
 WORKERS: Final = os.cpu_count() or 1
 _UNIT: Final = 4 << 20
@@ -45,38 +48,59 @@ def restore_disk(
     """
     target = open_target(out, reader.size, format_name, identity)
     try:
-        _copy(reader, target, advance)
+        copy_disk(reader, target, advance)
         target.finish()
     except BaseException:
         target.abandon()
         raise
 
 
-def _copy(reader: ImageReader, target: ImageTarget, advance: Callable[[int], None]) -> None:
+def copy_disk(reader: ImageReader, target: ImageTarget, advance: Callable[[int], None]) -> None:
+    """Write all of the disk to a target, which the caller finishes or abandons.
+
+    advance: as for `restore_disk`. Raises as it, and nobody writes any more when it has raised.
+    """
+
+    def deal_with(unit: Stretch) -> int:
+        if unit.data:
+            for offset, length, content in read_unit(reader, unit):
+                if content is None:
+                    target.zero_at(offset, length)
+                else:
+                    target.write_at(offset, content)
+        else:
+            target.zero_at(unit.offset, unit.length)
+        return unit.length
+
+    with closing(in_disk_order(disk_units(reader), deal_with)) as lengths:
+        for length in lengths:
+            advance(length)
+
+
+def in_disk_order(
+    units: Iterable[Stretch], deal_with: Callable[[Stretch], T]
+) -> Generator[T, None, None]:
+    """The results of `deal_with`, which works some units ahead in threads of its own.
+
+    Close the iterator (or use it up) before what the threads use is closed.
+    """
     workers = ThreadPoolExecutor(WORKERS, "restore")
-    under_way: deque[tuple[int, Future[None]]] = deque()
+    under_way: deque[Future[T]] = deque()
     try:
-        for unit in _units(reader):
-            under_way.append((unit.length, workers.submit(_deal_with, reader, target, unit)))
+        for unit in units:
+            under_way.append(workers.submit(deal_with, unit))
             if len(under_way) >= _UNITS_AHEAD:
-                _report_oldest(under_way, advance)
+                yield under_way.popleft().result()
         while under_way:
-            _report_oldest(under_way, advance)
+            yield under_way.popleft().result()
     finally:
         # Nobody may write to a target that is being finished or abandoned.
         workers.shutdown(cancel_futures=True)
 
 
-def _report_oldest(
-    under_way: deque[tuple[int, Future[None]]], advance: Callable[[int], None]
-) -> None:
-    length, done = under_way.popleft()
-    done.result()
-    advance(length)
-
-
-def _units(reader: ImageReader) -> Iterator[Stretch]:
-    """Units that hold data, and between them holes of a leaf or more, however long."""
+def disk_units(reader: ImageReader) -> Iterator[Stretch]:
+    """The whole disk in order: units of at most 4 MiB that hold data, and between them holes of a
+    leaf or more, however long."""
     hole = Stretch(0, 0, data=False)
     for leaf in range(0, reader.size, LEAF_SIZE):
         end = min(leaf + LEAF_SIZE, reader.size)
@@ -94,17 +118,18 @@ def _units(reader: ImageReader) -> Iterator[Stretch]:
         yield hole
 
 
-def _deal_with(reader: ImageReader, target: ImageTarget, unit: Stretch) -> None:
-    if not unit.data:
-        target.zero_at(unit.offset, unit.length)
-        return
+def read_unit(reader: ImageReader, unit: Stretch) -> Iterator[tuple[int, int, Content | None]]:
+    """Offset, length and content of a unit's stretches, None for a hole.
+
+    Raises as `restore_disk` for what cannot be read.
+    """
     for offset, length, data in list(reader.stretches(unit.offset, unit.length)):
         if data:
             with _ReadOf(offset, length):
                 content = reader.read(offset, length)
-            target.write_at(offset, content)
+            yield offset, length, content
         else:
-            target.zero_at(offset, length)
+            yield offset, length, None
 
 
 class _ReadOf:

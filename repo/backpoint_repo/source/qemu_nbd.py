@@ -16,9 +16,10 @@ from contextlib import ExitStack, closing
 from backpoint_repo.errors import SourceError, SourceShrank
 from backpoint_repo.source.contract import Extent
 from backpoint_repo.source.image_layers import Layer, plan_layers
+from backpoint_repo.source.nbd_child import require_program
 from backpoint_repo.source.nbd_client import NbdConnection
 from backpoint_repo.source.nbd_image import NbdImage
-from backpoint_repo.source.qemu_nbd_child import QemuNbdChild, require_program
+from backpoint_repo.source.qemu_nbd_child import QemuNbdChild
 from backpoint_repo.source.raw_image import RawImage
 
 _CONNECTIONS = 4

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from backpoint_repo.errors import SourceError, TargetError
-from backpoint_repo.source.qemu_nbd_child import QemuNbdChild, require_program
+from backpoint_repo.source.nbd_child import require_program
+from backpoint_repo.source.qemu_nbd_child import QemuNbdChild
 from backpoint_repo.target.contract import Content
 from backpoint_repo.target.nbd_writer import NbdWriter
 from backpoint_repo.target.staged_file import StagedFile

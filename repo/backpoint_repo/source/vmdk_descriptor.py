@@ -25,11 +25,15 @@ _NO_PARENT = b"ffffffff"
 
 @dataclass(frozen=True)
 class VmdkExtent:
-    """One file of the disk; `needs` is how many bytes a flat one must have, 0 for a sparse one."""
+    """One file of the disk; `needs` is how many bytes a flat one must have, 0 for a sparse one.
+
+    offset: bytes of the file before the disk's first one.
+    """
 
     kind: str
     name: bytes
     needs: int
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,9 @@ def parse_vmdk_descriptor(data: bytes) -> VmdkDescriptor:
             continue
         if extent := _EXTENT.fullmatch(line):
             flat = extent[2] in (b"FLAT", b"VMFS")
-            needs = (int(extent[1]) + int(extent[4] or 0)) * 512 if flat else 0
-            extents.append(VmdkExtent(extent[2].decode(), extent[3], needs))
+            offset = int(extent[4] or 0) * 512
+            needs = int(extent[1]) * 512 + offset if flat else 0
+            extents.append(VmdkExtent(extent[2].decode(), extent[3], needs, offset))
         elif setting := _SETTING.fullmatch(line):
             settings[setting[1].lower()] = setting[2] if setting[2] is not None else setting[3]
         else:

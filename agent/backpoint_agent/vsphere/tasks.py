@@ -5,12 +5,27 @@ Decides how often to look and what a task's end means. Refuses to know what the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from backpoint_agent.errors import (
+    CannotConnect,
+    ObjectGone,
+    Stopped,
+    TaskFailed,
+    VSphereError,
+    WaitTooLong,
+)
 from backpoint_agent.stopping import Stop
+from backpoint_agent.vsphere.faults import error_of, faults_of, with_faults
 from backpoint_agent.vsphere.vcenter import VCenter
+
+FIRST_LOOK_S: Final = 0.05
+LOOK_S: Final = 0.5
+CANCEL_LIMIT_S: Final = 2.0
+"""How long a cancelled task is looked at, so that the error can say whether it has ended."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,77 @@ def run_task(
 
     stop: None for clearing up, which is not stopped by a request. A stop or the limit cancels the
     task where vCenter lets it be cancelled, and says in the error whether it may still be running.
-    on_wait: called at each look, about twice a second (questions are answered there).
-    Raises WaitTooLong, Stopped, and as `VCenter.call` by what the task failed with.
+    on_wait: called at each look, about twice a second (questions are answered there); what it
+    raises ends the wait and leaves the task running.
+    Raises WaitTooLong, Stopped, and as `VCenter.call` by what the task failed with. CannotConnect:
+    the connection broke, and the task may have been started (it is never started twice), or may be
+    running still: look at the VM.
     """
-    raise NotImplementedError
+    if stop is not None:
+        stop.check()
+    task = _start(vcenter, what, start)
+    give_up_at = time.monotonic() + limit_s
+    look_s = FIRST_LOOK_S
+    while True:
+        info = _look(vcenter, what, task)
+        if info.state in ("success", "error"):
+            return _end(vcenter, what, info)
+        if on_wait is not None:
+            on_wait()
+        left = give_up_at - time.monotonic()
+        if left <= 0:
+            fate = _cancel(vcenter, what, task, info)
+            raise WaitTooLong(f"{vcenter.name}: {what} took longer than {limit_s:g} s; {fate}")
+        try:
+            (stop or Stop()).wait(min(look_s, left))
+        except Stopped as reason:
+            fate = _cancel(vcenter, what, task, info)
+            raise Stopped(f"{reason}, while {what}; {fate}") from None
+        look_s = min(look_s * 2, LOOK_S)
+
+
+def _start(vcenter: VCenter, what: str, start: Callable[[], Any]) -> Any:
+    try:
+        return vcenter.call(what, start, repeat=False)
+    except CannotConnect as cut:
+        reason = str(cut)
+    raise CannotConnect(f"{reason}; it may have been started all the same")
+
+
+def _look(vcenter: VCenter, what: str, task: Any) -> Any:
+    try:
+        return vcenter.call(f"waiting for {what}", lambda: task.info)
+    except ObjectGone as gone:
+        faults = faults_of(gone)
+    lost = TaskFailed(
+        f"{vcenter.name}: {what}: vCenter forgot the task, as by a restart; its outcome is unknown"
+    )
+    raise with_faults(lost, faults)
+
+
+def _end(vcenter: VCenter, what: str, info: Any) -> TaskEnd:
+    if info.state == "error":
+        if info.error is None:
+            raise TaskFailed(f"{vcenter.name}: {what}: failed, and vCenter does not say why")
+        raise error_of(f"{vcenter.name}: {what}", info.error, vcenter.name_of)
+    seconds = 0.0
+    if info.startTime is not None and info.completeTime is not None:
+        seconds = max(0.0, (info.completeTime - info.startTime).total_seconds())
+    return TaskEnd(info.result, seconds)
+
+
+def _cancel(vcenter: VCenter, what: str, task: Any, info: Any) -> str:
+    """What became of the task that nobody waits for any more."""
+    if not info.cancelable:
+        return "vCenter does not let it be cancelled, so it is still running"
+    give_up_at = time.monotonic() + CANCEL_LIMIT_S
+    try:
+        vcenter.call(f"cancelling {what}", task.CancelTask, repeat=False)
+        while info.state not in ("success", "error"):
+            if time.monotonic() > give_up_at:
+                return "it was told to end, and may still be running"
+            Stop().wait(FIRST_LOOK_S)
+            info = _look(vcenter, what, task)
+    except VSphereError as failure:
+        return f"it may still be running ({failure})"
+    return "it was cancelled" if info.state == "error" else "it had ended just then"

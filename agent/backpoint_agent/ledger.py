@@ -203,12 +203,7 @@ class Ledger:
 
 
 def _look(folder: Path) -> _View:
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except OSError as error:
-        raise UsageError(f"{folder}: the ledger cannot be read: {error.strerror}") from error
-    read = (read_file(folder / name) for name in names if name.endswith(SUFFIX))
-    files = [content for content in read if content is not None]
+    files = _read_files(folder)
     home: dict[str, FileContent] = {}
     effects: dict[str, Effect] = {}
     learned: list[tuple[FileContent, Learned]] = []
@@ -234,6 +229,20 @@ def _look(folder: Path) -> _View:
     still_open = {number: e for number, e in effects.items() if number not in closed}
     free = {number for number in still_open if home[number].gone or number in left}
     return _View(files, home, still_open, free)
+
+
+def _read_files(folder: Path) -> list[FileContent]:
+    while True:
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder))
+        except OSError as error:
+            raise UsageError(f"{folder}: the ledger cannot be read: {error.strerror}") from error
+        read = [read_file(folder / name) for name in names if name.endswith(SUFFIX)]
+        files = [content for content in read if content is not None]
+        # Read again where one was swept away meanwhile: it may have said that what another, read
+        # before, has open is closed.
+        if len(files) == len(read):
+            return files
 
 
 def _sweep(folder: Path) -> None:

@@ -140,8 +140,8 @@ class Connections:
             "ssl_context": context,
             "timeout": limit,
             "maxsize": IDLE_CONNECTIONS_MAX,
-            # The handshake decided; urllib3 must not switch it back on for a pinned certificate.
-            "assert_hostname": None if context.check_hostname else False,
+            # The handshake compares it already; urllib3 warns where it knows of no check.
+            "assert_fingerprint": context.pin,
         }
 
     def _host_pool(self, host: str, port: int, thumbprint: str | None) -> _Pool:

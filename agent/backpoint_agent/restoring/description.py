@@ -16,6 +16,26 @@ from backpoint_repo.errors import ObjectDamaged, UnknownFormat
 
 FILE_NAME: Final = "machine.json"
 VERSION: Final = 1
+FLAGS: Final = (
+    "enableLogging",
+    "monitorType",
+    "diskUuidEnabled",
+    "virtualMmuUsage",
+    "virtualExecUsage",
+    "vvtdEnabled",
+    "vbsEnabled",
+)
+"""What is kept of VMware's `FlagInfo`."""
+SWITCHES: Final = (
+    "cpuHotAddEnabled",
+    "cpuHotRemoveEnabled",
+    "memoryHotAddEnabled",
+    "memoryReservationLockedToMax",
+    "nestedHVEnabled",
+    "vPMCEnabled",
+    "swapPlacement",
+)
+"""What is kept beside them, named alike in `ConfigInfo` and `ConfigSpec`."""
 _MANY: Final = 4096
 """More devices or settings than any VM has: the file may be forged."""
 
@@ -128,8 +148,8 @@ class Boot(_Part):
 
 
 class MachineDescription(_Part):
-    """A VM's configuration. hardware: "vmx-19". flags: those of VMware's `FlagInfo` and
-    `ConfigInfo` that change what the guest sees, by VMware's names. extra: advanced settings,
+    """A VM's configuration. hardware: "vmx-19". flags: FLAGS and SWITCHES that the
+    origin had set. extra: advanced settings,
     without those that belong to one instance. left_out: what a restore does not bring back, for
     the user."""
 

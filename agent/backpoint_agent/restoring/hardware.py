@@ -14,6 +14,8 @@ from pyVmomi import vim
 
 from backpoint_agent.restoring.advanced_settings import keep_settings
 from backpoint_agent.restoring.description import (
+    FLAGS,
+    SWITCHES,
     Boot,
     BootDevice,
     Controller,
@@ -43,25 +45,6 @@ _EVERY_VM_HAS: Final = (
     "VirtualPointingDevice",
     "VirtualVideoCard",
     "VirtualVMCIDevice",
-)
-
-_FLAGS: Final = (
-    "enableLogging",
-    "monitorType",
-    "diskUuidEnabled",
-    "virtualMmuUsage",
-    "virtualExecUsage",
-    "vvtdEnabled",
-    "vbsEnabled",
-)
-_SWITCHES: Final = (
-    "cpuHotAddEnabled",
-    "cpuHotRemoveEnabled",
-    "memoryHotAddEnabled",
-    "memoryReservationLockedToMax",
-    "nestedHVEnabled",
-    "vPMCEnabled",
-    "swapPlacement",
 )
 
 
@@ -227,8 +210,8 @@ def _share(allocation: Any) -> Share:
 
 
 def _flags(config: vim.vm.ConfigInfo) -> dict[str, bool | str]:
-    found = [(name, getattr(config.flags, name, None)) for name in _FLAGS]
-    found += [(name, getattr(config, name, None)) for name in _SWITCHES]
+    found = [(name, getattr(config.flags, name, None)) for name in FLAGS]
+    found += [(name, getattr(config, name, None)) for name in SWITCHES]
     return {
         name: value if isinstance(value, bool) else _text(value)
         for name, value in found

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -33,6 +34,9 @@ from backpoint_agent.vsphere.vcenter import VCenter
 
 REQUEST_LIMIT: Final = 2 << 20
 """Bytes asked for at once: an answer that breaks costs little, and a stop is heard between two."""
+
+_ANSWER_LIMIT_S: Final = 300.0
+"""Of the answer to one request; the silence in it has the vCenter's own limit."""
 
 _TRIES: Final = 4
 _FIRST_PAUSE_S: Final = 0.5
@@ -143,24 +147,41 @@ class DatastoreFile:
                 raise CannotConnect(f"reading {what}: the answer is not the range that was asked")
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise CannotConnect(f"reading {what}: the answer is encoded")
-            _take_body(answer, buffer, what)
+            self._take_body(answer, buffer, what)
+
+    def _take_body(self, answer: urllib3.BaseHTTPResponse, buffer: memoryview, what: str) -> None:
+        deadline = time.monotonic() + _ANSWER_LIMIT_S
+        filled = 0
+        while filled < len(buffer):
+            # What is there, and no waiting for more: a server that drips is noticed.
+            data = answer.read1(len(buffer) - filled, decode_content=False)
+            if not data:
+                raise CannotConnect(f"reading {what}: {len(buffer) - filled} bytes are missing")
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+            self._stop.check()
+            if time.monotonic() > deadline:
+                raise CannotConnect(f"reading {what} took more than {_ANSWER_LIMIT_S:g} s")
+        if answer.read(1, decode_content=False):
+            raise CannotConnect(f"reading {what}: more bytes than were asked for")
 
     @contextlib.contextmanager
     def _answer(
         self, method: str, headers: dict[str, str], body: Readable | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """One exchange. The connection is used again only if all of the answer was read."""
+        """One exchange; its connection is used again only if all of the answer was read."""
         headers = {"Accept-Encoding": "identity", **headers}
         answer = self._vcenter.http(method, self._url, headers=headers, body=body)
         try:
             yield answer
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise CannotConnect(
+                f"the answer about {self._path} broke off: {type(error).__name__}"
+            ) from error
+        finally:
+            # Closed where not all of it was read; the pool wants it back in any case.
+            answer.close()
             answer.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            answer.close()
-            raise CannotConnect(f"the answer about {self._path} broke off: {error}") from error
-        except BaseException:
-            answer.close()
-            raise
 
     def _check_status(
         self, status: int, wanted: tuple[int, ...], privilege: str, offset: int | None = None
@@ -231,15 +252,3 @@ class _Exactly:
         """Raises TaskFailed where not all was sent, or more is left."""
         if self._rest or self._stream.read(1):
             raise TaskFailed(f"writing {self._name}: its content is not of the size announced")
-
-
-def _take_body(answer: urllib3.BaseHTTPResponse, buffer: memoryview, what: str) -> None:
-    filled = 0
-    while filled < len(buffer):
-        data = answer.read(min(_PIECE, len(buffer) - filled), decode_content=False)
-        if not data:
-            raise CannotConnect(f"reading {what}: {len(buffer) - filled} bytes are missing")
-        buffer[filled : filled + len(data)] = data
-        filled += len(data)
-    if answer.read(1, decode_content=False):
-        raise CannotConnect(f"reading {what}: more bytes than were asked for")

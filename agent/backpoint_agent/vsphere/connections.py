@@ -95,10 +95,16 @@ class Connections:
         return fingerprint(seen, algorithm) if seen else ""
 
     def call(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        limit_s: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """One exchange with the vCenter that is over, with its answer's body, within the limit."""
-        return self._send(self._calls, method, path, headers, body)
+        """One exchange with the vCenter that is over, with its answer's body, within the limit.
+        limit_s: if another than usual."""
+        return self._send(self._calls, method, path, headers, body, limit_s or self.limit_s)
 
     def transfer(
         self, method: str, url: str, headers: dict[str, str], body: Any, thumbprint: str | None
@@ -106,14 +112,14 @@ class Connections:
         """One exchange with whom `url` names, of any size; only silence is limited."""
         host, port, path = self.locate(url)
         pool = self._bulk if self.is_own(host, port) else self._host_pool(host, port, thumbprint)
-        return self._send(pool, method, path, headers, body)
+        return self._send(pool, method, path, headers, body, self.limit_s)
 
     def locate(self, url: str) -> tuple[str, int, str]:
         """Host, port and path of `url`; a path, or the host `*` in a lease, is the vCenter's."""
         if url.startswith("/"):
             return self.host, self.port, url
         try:
-            parts = urllib3.util.parse_url(url.replace("https://*", f"https://{self.address}", 1))
+            parts = urllib3.util.parse_url(url.replace("https://*/", f"https://{self.address}/", 1))
         except LocationParseError:
             parts = urllib3.util.Url()
         if not parts.host:
@@ -135,10 +141,8 @@ class Connections:
             pool.close()
 
     def _pool_options(self, context: TrustContext) -> dict[str, Any]:
-        limit = urllib3.Timeout(connect=self.limit_s, read=self.limit_s)
         return {
             "ssl_context": context,
-            "timeout": limit,
             "maxsize": IDLE_CONNECTIONS_MAX,
             # The handshake compares it already; urllib3 warns where it knows of no check.
             "assert_fingerprint": context.pin,
@@ -164,6 +168,7 @@ class Connections:
         path: str,
         headers: dict[str, str],
         body: Any,
+        limit_s: float,
     ) -> urllib3.BaseHTTPResponse:
         try:
             return pool.urlopen(
@@ -174,9 +179,11 @@ class Connections:
                 retries=False,
                 redirect=False,
                 preload_content=False,
+                timeout=urllib3.Timeout(connect=limit_s, read=limit_s),
             )
         except (HTTPError, OSError, ValueError) as error:
-            raise connection_error(error, pool.host, pool.port or PORT, self.limit_s) from None
+            failure = connection_error(error, pool.host, pool.port or PORT, limit_s)
+        raise failure
 
 
 def connection_error(error: Exception, host: str, port: int, limit_s: float) -> VSphereError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pyVmomi import vim, vmodl
 from pyVmomi.SoapAdapter import StubAdapterBase
@@ -17,6 +17,9 @@ from pyVmomi.SoapAdapter import StubAdapterBase
 from backpoint_agent.errors import CannotConnect, LoginRefused, VSphereError
 from backpoint_agent.vsphere.faults import error_of
 from backpoint_agent.vsphere.soap import SoapSession, service_of
+
+LOGOUT_LIMIT_S: Final = 5.0
+"""For each of logout's two exchanges; a vCenter that hangs ends the session by itself."""
 
 
 class SessionKeeper(StubAdapterBase):
@@ -74,13 +77,13 @@ class SessionKeeper(StubAdapterBase):
 
     def close(self) -> None:
         """Log out and end the signs of life; harmless when repeated."""
-        with self._renewing:
-            if self._closed.is_set():
-                return
-            self._closed.set()
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.session.limit_s = LOGOUT_LIMIT_S
         with contextlib.suppress(VSphereError, vmodl.MethodFault):
             service_of(self.session).RetrieveContent().sessionManager.Logout()
-        self._heart.join()
+        self._heart.join(LOGOUT_LIMIT_S)
 
     def _log_in(self) -> SoapSession:
         if self._refused:

@@ -22,7 +22,7 @@ from backpoint_agent.errors import CannotConnect
 from backpoint_agent.vsphere.connections import Connections, connection_error
 
 ANSWER_MAX: Final = 64 << 20
-"""Bytes of an answer, inflated. A page of 100 VMs has about 10 MB; as objects it is ten times
+"""Bytes of an answer. A page of 100 VMs has about 10 MB; as objects it is ten times
 that, which is what the agent's memory has to bear."""
 _PIECE: Final = 1 << 20
 _COOKIE: Final = "vmware_soap_session"
@@ -30,12 +30,14 @@ _OK, _FAULT, _UNAVAILABLE = 200, 500, 503
 
 
 class SoapSession(SoapStubAdapterBase):
-    """Thread-safe once it is logged in. cookie: "vmware_soap_session=..." as vCenter set it."""
+    """Thread-safe once it is logged in. cookie: "vmware_soap_session=..." as vCenter set it last.
+    limit_s: of an exchange, where it is not the usual one."""
 
     def __init__(self, connections: Connections, version: str) -> None:
         super().__init__(version=version)  # type: ignore[no-untyped-call]
         self.cookie = ""
         self.requestContext = None
+        self.limit_s: float | None = None
         self._connections = connections
 
     def __repr__(self) -> str:
@@ -48,26 +50,27 @@ class SoapSession(SoapStubAdapterBase):
             "Content-Type": "text/xml; charset=UTF-8",
             "SOAPAction": self.versionId,
             "User-Agent": "backpoint",
-            "Accept-Encoding": "gzip",
+            # A small compressed answer may stand for an endless one; the network is near.
+            "Accept-Encoding": "identity",
         }
         if self.cookie:
             headers["Cookie"] = self.cookie
-        answer = self._connections.call("POST", "/sdk", headers, request)
+        answer = self._connections.call("POST", "/sdk", headers, request, self.limit_s)
         body = read_answer(answer, self._connections)
         if answer.status not in (_OK, _FAULT):
             raise _refusal(answer.status, self._connections)
-        self._take_cookie(answer)
         result = self._parse(body, info, outer or self)
-        if answer.status == _OK:
-            return result
-        if isinstance(result, vmodl.MethodFault):
+        if isinstance(result, vmodl.MethodFault) and answer.status == _FAULT:
             raise result
-        raise _nonsense(self._connections)
+        if answer.status != _OK:
+            raise _nonsense(self._connections)
+        self._take_cookie(answer)
+        return result
 
     def _take_cookie(self, answer: urllib3.BaseHTTPResponse) -> None:
         for header in answer.headers.getlist("Set-Cookie"):
             pair = header.partition(";")[0].strip()
-            if pair.startswith(f"{_COOKIE}=") and not self.cookie:
+            if pair.startswith(f"{_COOKIE}="):
                 self.cookie = pair
 
     def _parse(self, body: bytes, info: Any, stub: Any) -> Any:
@@ -79,13 +82,10 @@ class SoapSession(SoapStubAdapterBase):
         # KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError ...
         except Exception:
             raise _nonsense(self._connections) from None
-        if isinstance(result, vmodl.MethodFault):
+        if isinstance(result, vmodl.MethodFault) or info.result is type(None):
             return result
-        if result is None:
-            fits = info.result is type(None) or bool(info.resultFlags & F_OPTIONAL)
-        else:
-            fits = info.result is type(None) or isinstance(result, info.result)
-        if not fits:
+        fits = bool(info.resultFlags & F_OPTIONAL) if result is None else False
+        if not fits and not isinstance(result, info.result):
             raise _nonsense(self._connections)
         return result
 
@@ -105,7 +105,7 @@ def read_answer(answer: urllib3.BaseHTTPResponse, connections: Connections) -> b
     body = bytearray()
     whole = False
     try:
-        while piece := answer.read(_PIECE):
+        while piece := answer.read(_PIECE, decode_content=False):
             body += piece
             if len(body) > ANSWER_MAX:
                 raise CannotConnect(

@@ -82,8 +82,8 @@ def _start(vcenter: VCenter, what: str, start: Callable[[], Any]) -> Any:
     try:
         return vcenter.call(what, start, repeat=False)
     except CannotConnect as cut:
-        reason = str(cut)
-    raise CannotConnect(f"{reason}; it may have been started all the same")
+        reason, faults = str(cut), faults_of(cut)
+    raise with_faults(CannotConnect(f"{reason}; it may have been started all the same"), faults)
 
 
 def _look(vcenter: VCenter, what: str, task: Any) -> Any:

@@ -20,7 +20,7 @@ from backpoint_agent.secret_reading import read_secret
 from backpoint_agent.settings.model import VCenterSettings
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.back_off import plan_waits
-from backpoint_agent.vsphere.connections import Connections
+from backpoint_agent.vsphere.connections import Connections, connection_error
 from backpoint_agent.vsphere.faults import error_of, faults_of, one_line, with_faults
 from backpoint_agent.vsphere.session_keeper import SessionKeeper
 from backpoint_agent.vsphere.soap import (
@@ -159,15 +159,14 @@ class VCenter:
         given, else by ca_file or the system's authorities; what it needs to let us in is in the URL
         or in `headers`. A 401 of the vCenter renews the session and is tried once more, if the body
         is bytes or can be rewound. Raises as `call`; nothing else is tried again, and any other
-        HTTP status is the caller's affair. What reading the body raises, `http_error` translates.
+        HTTP status is the caller's affair. What reading the body raises, `http_error` words.
         """
         own = self._connections.is_own(*self._connections.locate(url)[:2])
         session = self._keeper.session
         answer = self._transfer(method, url, headers, body, thumbprint, session if own else None)
         if not own or answer.status != _UNAUTHORIZED:
             return answer
-        answer.drain_conn()
-        answer.release_conn()
+        answer.close()
         if not (body is None or isinstance(body, bytes) or _rewound(body)):
             raise CannotConnect(f"{self.name}: the session was over when {method} began")
         session = self._keeper.renewed(session)
@@ -186,6 +185,11 @@ class VCenter:
         if session is not None:
             sent["Cookie"] = session.cookie
         return self._connections.transfer(method, url, sent, body, thumbprint)
+
+    def http_error(self, error: Exception, url: str) -> VSphereError:
+        """Ours for what urllib3 or a socket raised while the answer to `http` was read."""
+        host, port, _ = self._connections.locate(url)
+        return connection_error(error, host, port, self._settings.request_limit_s)
 
     def cookie(self) -> str:
         """The session's value, for programs that reuse it. A secret."""

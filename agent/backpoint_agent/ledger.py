@@ -56,6 +56,10 @@ class _View:
     free: set[str]
 
     @property
+    def all_open(self) -> list[Effect]:
+        """Every open effect, of living processes and of this one too."""
+        return list(_look(self._folder).open.values())
+
     def damage(self) -> list[str]:
         return [trouble for file in self.files for trouble in file.damage]
 
@@ -150,6 +154,10 @@ class Ledger:
         the reaper's work."""
         view = _look(self._folder)
         return sorted((view.open[n] for n in view.free), key=lambda e: (e.at, e.number))
+
+    def all_open(self) -> list[Effect]:
+        """Every open effect, of living processes and of this one too."""
+        return list(_look(self._folder).open.values())
 
     def damage(self) -> list[str]:
         """Lines of the ledger that cannot be read; what they said is unknown."""

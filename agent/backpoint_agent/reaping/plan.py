@@ -187,11 +187,14 @@ def _plan_restored_machine(effect: Effect, sight: Sight) -> Step:
 
 def _files_of_others(machine: Machine) -> list[str]:
     """Disks that lie in no folder of the VM's own name: deleting the VM would delete them too."""
-    own = machine.vmx.rpartition("/")[0].partition("] ")[2]
-    folders = [
-        (disk.file, disk.file.rpartition("/")[0].partition("] ")[2]) for disk in machine.disks
-    ]
-    return [file for file, folder in folders if not own or not folder.startswith(own)]
+    own = _folder(machine.vmx)
+    files = [disk.file for disk in machine.disks]
+    return [file for file in files if not own or not _folder(file).startswith(own)]
+
+
+def _folder(file: str) -> str:
+    """ "web01" of "[ds1] web01/web01.vmdk"."""
+    return file.rpartition("/")[0].partition("] ")[2]
 
 
 def _plan_restore_over(effect: Effect, sight: Sight) -> Step:

@@ -51,15 +51,13 @@ def show_effects(means: Means) -> Iterator[Outcome]:
 def reap_effects(means: Means, locks: Path) -> Iterator[Outcome]:
     """Undo what is open on this vCenter. Raises Stopped, UsageError."""
     for vm, group in groupby(_by_machine(effects_of(means)), key=lambda effect: effect.vm):
-        left = list(group)
+        effects = list(group)
         try:
             with _locked(means, locks, find_machine(means.vcenter, vm)):
-                while left:
-                    yield from _undo(means, left[0])
-                    del left[0]
+                for effect in effects:
+                    yield from _undo(means, effect)
         except VSphereError as error:
-            for effect in left:
-                yield Outcome(keep(effect, str(error)), "kept", str(error))
+            yield from (Outcome(keep(effect, str(error)), "kept", str(error)) for effect in effects)
 
 
 def strays_of(means: Means, machines: Iterable[Machine], wishes: Wishes) -> list[Step]:
@@ -140,7 +138,7 @@ def _by_machine(effects: Iterable[Effect]) -> list[Effect]:
 
 @contextlib.contextmanager
 def _locked(means: Means, locks: Path, machine: Machine | None) -> Iterator[None]:
-    """Hold the VM's lock, if there is a VM; who works on it clears up itself, so without waiting."""
+    """Hold the VM's lock, if there is a VM. Without waiting: who works on it clears up itself."""
     if machine is None:
         yield
         return

@@ -27,8 +27,8 @@ class Past:
 
 @dataclass(frozen=True)
 class Present:
-    """What is known of the VM now. current_snapshot: the user's, before ours was made. full_after_s:
-    None where change tracking may be believed for ever. now: seconds since 1970."""
+    """What is known of the VM now. current_snapshot: the user's, before ours was made.
+    full_after_s: None where change tracking may be believed for ever. now: seconds since 1970."""
 
     identity: Identity
     current_snapshot: str | None
@@ -38,7 +38,7 @@ class Present:
 
 @dataclass(frozen=True)
 class FullReading:
-    """reason: one phrase for the point and the user. expected: nothing is wrong (a first backup)."""
+    """reason: one phrase for the point and the user. expected: nothing is wrong (first backup)."""
 
     reason: str
     expected: bool

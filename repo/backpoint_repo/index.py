@@ -51,6 +51,22 @@ class Index:
         self._unreadable_packs: set[PackRef] = set()
         self.broken_segments: list[str] = []
 
+    def fork(self) -> Index:
+        """Another view of what is known now, with exclusions of its own; tables are shared.
+
+        For a session beside others: what one says of trash must not be undone by another that
+        looked earlier.
+        """
+        other = Index(self._sealed)
+        with self._lock:
+            other._tables = self._tables
+            other._missing = self._missing
+            other._learned = dict(self._learned)
+            other._loaded = set(self._loaded)
+            other._unreadable_packs = set(self._unreadable_packs)
+            other.broken_segments = list(self.broken_segments)
+        return other
+
     def refresh(self) -> None:
         """Load segments that are new since the last call.
 

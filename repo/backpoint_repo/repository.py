@@ -69,10 +69,10 @@ class Repository:
         self._cutter = Cutter(sealed.keyring.cut_key, config.chunks)
 
     def begin_backup(self, vm: str) -> BackupSession:
-        """A session that will make one point of this VM."""
-        parts = SessionParts(
-            self.sealed, self.index, self.catalog, self.nodes, self._cutter, self.clock
-        )
+        """A session that will make one point of this VM; several may be under way at once."""
+        self.index.refresh()  # once for all sessions: each goes on from what is known here
+        index = self.index.fork()
+        parts = SessionParts(self.sealed, index, self.catalog, self.nodes, self._cutter, self.clock)
         return BackupSession(parts, vm)
 
     def point(self, point_id: bytes) -> Point:

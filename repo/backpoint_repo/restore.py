@@ -60,6 +60,16 @@ def copy_disk(reader: ImageReader, target: ImageTarget, advance: Callable[[int],
 
     advance: as for `restore_disk`. Raises as it, and nobody writes any more when it has raised.
     """
+    copy_units(reader, disk_units(reader), target, advance)
+
+
+def copy_units(
+    reader: ImageReader,
+    units: Iterable[Stretch],
+    target: ImageTarget,
+    advance: Callable[[int], None],
+) -> None:
+    """As `copy_disk`, but only these parts, each of some MiB, or a hole where `data` is false."""
 
     def deal_with(unit: Stretch) -> int:
         if unit.data:
@@ -72,7 +82,7 @@ def copy_disk(reader: ImageReader, target: ImageTarget, advance: Callable[[int],
             target.zero_at(unit.offset, unit.length)
         return unit.length
 
-    with closing(in_disk_order(disk_units(reader), deal_with)) as lengths:
+    with closing(in_disk_order(units, deal_with)) as lengths:
         for length in lengths:
             advance(length)
 

@@ -109,6 +109,7 @@ def test_orphan_packs_are_adopted(repository: Repository) -> None:
     disk = random_disk(MIB, 1)
     back_up(repository, "vm", disk)
     store = repository.sealed.store
+    repository.index.refresh()
     expected = {row.tobytes() for table in repository.index.tables() for row in table.ids()}
     for key in keys_of(store, Kind.INDEX):
         store.delete(key)

@@ -33,7 +33,7 @@ class QuestionWatch:
         self._told: set[str] = set()
 
     def look(self) -> None:
-        """Answer what is pending. Raises nothing for a question; what answering it raises is told."""
+        """Answer what is pending. Raises nothing: trouble with answering is told."""
         try:
             runtime = self._vcenter.call("looking for a question", lambda: self._machine.runtime)
             question = runtime.question

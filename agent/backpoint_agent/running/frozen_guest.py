@@ -1,0 +1,273 @@
+"""A VM held still: scripts, a snapshot as quiesced as the job demands, and the way back.
+
+Decides what is tried in which order and what consistency was reached; claims no more than that.
+Every outside effect is in the ledger before it is asked for. Whatever happens in between, `release`
+thaws the guest and takes the snapshot away; what it cannot undo stays in the ledger, is told as an
+alarm, and is the reaper's.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from backpoint_agent import snapshot_name
+from backpoint_agent.effect import Effect
+from backpoint_agent.errors import (
+    Busy,
+    CannotConnect,
+    ObjectGone,
+    QuiesceFailed,
+    TaskFailed,
+    VSphereError,
+    WaitTooLong,
+)
+from backpoint_agent.machine import Machine
+from backpoint_agent.running.outcome import Notes
+from backpoint_agent.running.parts import RunParts
+from backpoint_agent.settings.model import ScriptSettings
+from backpoint_agent.stopping import Stop
+from backpoint_agent.vsphere.guest_programs import run_in_guest
+from backpoint_agent.vsphere.machine_reading import read_machine
+from backpoint_agent.vsphere.questions import QuestionWatch
+from backpoint_agent.vsphere.snapshots import (
+    Snapshot,
+    SnapshotOrder,
+    consolidate,
+    create_snapshot,
+    find_snapshot,
+    remove_snapshot,
+)
+from backpoint_agent.vsphere.stun import StunLog
+
+_REMOVAL_TRIES: Final = 3
+_REMOVAL_AGAIN_S: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """at: when, seconds since 1970. consistency: off (powered off), crash, filesystem or
+    application."""
+
+    snapshot: str
+    at: float
+    consistency: str
+    create_s: float
+    stun_s: float | None
+
+
+@dataclass(frozen=True)
+class Released:
+    """None where it is not known."""
+
+    remove_s: float | None
+    stun_s: float | None
+
+
+class FrozenGuest:
+    """One VM, for one run and one thread."""
+
+    def __init__(self, parts: RunParts, machine: Machine, notes: Notes) -> None:
+        self._parts = parts
+        self._machine = machine
+        self._notes = notes
+        self._quiesce = parts.job.quiesce
+        self._stun = StunLog(parts.vcenter, machine)
+        self._watch = QuestionWatch(
+            parts.vcenter, machine.moref, parts.job.questions, self._told_of_question
+        )
+        self._snapshot: Effect | None = None
+        self._freeze: Effect | None = None
+
+    def freeze(self) -> Frozen:
+        """Make the snapshot. Raises QuiesceFailed where the job requires more than could be had,
+        and as `create_snapshot`; call `release` in any case."""
+        if self._machine.power != "poweredOn":
+            return self._frozen(self._snapshot_once(quiesce=False), "off")
+        if self._quiesce.policy == "off":
+            return self._frozen(self._scripted_snapshot(quiesce=False), "crash")
+        try:
+            snapshot = self._quiesced()
+        except QuiesceFailed as error:
+            if self._quiesce.policy == "require":
+                raise
+            self._notes.warn(f"crash-consistent only: {error}")
+            return self._frozen(self._scripted_snapshot(quiesce=False), "crash")
+        reached = "application" if snapshot.manifest else "filesystem"
+        return self._frozen(snapshot, reached)
+
+    def release(self) -> Released:
+        """Thaw, remove the snapshot, consolidate, look whether nothing is left. Raises nothing."""
+        self._thaw()
+        if self._snapshot is None:
+            return Released(None, None)
+        effect = self._snapshot
+        self._stun.since()
+        seconds = self._repeated("remove our snapshot", lambda: self._remove(effect))
+        if seconds is not None:
+            self._repeated("verify that nothing is left", self._leave_clean)
+        return Released(seconds, self._stun.since())
+
+    def _quiesced(self) -> Snapshot:
+        if not self._machine.tools_running:
+            raise QuiesceFailed("VMware Tools are not running in the guest")
+        for left in range(self._quiesce.retries, -1, -1):
+            try:
+                return self._scripted_snapshot(quiesce=True)
+            except QuiesceFailed as error:
+                if not left:
+                    raise
+                self._notes.warn(f"quiescing was tried again: {error}")
+            self._parts.stop.wait(self._quiesce.retry_after_s)
+        raise AssertionError("the loop returns or raises")
+
+    def _scripted_snapshot(self, *, quiesce: bool) -> Snapshot:
+        self._run_pre_freeze()
+        try:
+            return self._snapshot_once(quiesce=quiesce)
+        finally:
+            self._thaw()
+
+    def _snapshot_once(self, *, quiesce: bool) -> Snapshot:
+        parts, machine = self._parts, self._machine
+        parts.watcher.phase(machine.name, "waiting for the snapshot")
+        self._snapshot = effect = parts.ledger.intend(
+            "snapshot", parts.vcenter.uuid, machine.moref, machine.name, {}
+        )
+        name = snapshot_name.make_name(effect.number)
+        mark = snapshot_name.SnapshotMark(socket.gethostname(), effect.number, effect.at)
+        order = SnapshotOrder(name, snapshot_name.make_description(mark), quiesce)
+        self._stun.since()
+        limit_s = self._quiesce.limit_s if quiesce else parts.waits.snapshot_create_s
+        try:
+            made = create_snapshot(
+                parts.vcenter,
+                machine.moref,
+                order,
+                limit_s=limit_s,
+                stop=parts.stop,
+                on_wait=self._watch.look,
+            )
+        except QuiesceFailed:
+            self._clear_failed(effect, name)
+            raise
+        self._snapshot = parts.ledger.learned(effect, {"moref": made.moref})
+        return made
+
+    def _frozen(self, snapshot: Snapshot, consistency: str) -> Frozen:
+        now = self._parts.clock()
+        return Frozen(snapshot.moref, now, consistency, snapshot.seconds, self._stun.since())
+
+    def _clear_failed(self, effect: Effect, name: str) -> None:
+        """A quiesce fault can leave a snapshot all the same (a stale change file, say)."""
+        left = find_snapshot(self._parts.vcenter, self._machine.moref, name)
+        if left is None:
+            self._parts.ledger.undone(effect, "was not made")
+            self._snapshot = None
+            return
+        self._snapshot = self._parts.ledger.learned(effect, {"moref": left})
+        self._remove(self._snapshot)
+
+    def _remove(self, effect: Effect) -> float:
+        parts, machine = self._parts, self._machine
+        parts.watcher.phase(machine.name, "removing the snapshot")
+        moref = effect.facts.get("moref")
+        if moref is None:
+            moref = find_snapshot(
+                parts.vcenter, machine.moref, snapshot_name.make_name(effect.number)
+            )
+        if moref is None:
+            # Not there now; a task that outlived our wait may still make it, so the effect stays.
+            raise TaskFailed("it is not known whether our snapshot was made")
+        seconds = remove_snapshot(
+            parts.vcenter,
+            moref,
+            limit_s=parts.waits.snapshot_remove_s,
+            on_wait=self._watch.look,
+        )
+        parts.ledger.undone(effect, "removed")
+        self._snapshot = None
+        return seconds
+
+    def _leave_clean(self) -> float:
+        parts = self._parts
+        now = read_machine(parts.vcenter, self._machine.moref)
+        if now.consolidation_needed:
+            parts.watcher.phase(self._machine.name, "consolidating disks")
+            consolidate(
+                parts.vcenter,
+                now.moref,
+                limit_s=parts.waits.consolidate_s,
+                on_wait=self._watch.look,
+            )
+            now = read_machine(parts.vcenter, now.moref)
+        if now.consolidation_needed:
+            raise TaskFailed("its disks still need consolidation")
+        if not now.snapshots and any(disk.has_parent for disk in now.disks):
+            raise TaskFailed("it runs on a delta disk although it has no snapshot")
+        return 0.0
+
+    def _repeated(self, doing: str, act: Callable[[], float]) -> float | None:
+        """Some tries; the last failure becomes an alarm. No stop ends it: this is the way back."""
+        for left in range(_REMOVAL_TRIES - 1, -1, -1):
+            try:
+                return act()
+            except ObjectGone:
+                self._machine_is_gone()
+                return None
+            except (Busy, CannotConnect, TaskFailed, WaitTooLong) as error:
+                if not left:
+                    self._notes.alarm(f"cannot {doing}: {error}")
+            except VSphereError as error:
+                self._notes.alarm(f"cannot {doing}: {error}")
+                break
+            if left:
+                Stop().wait(_REMOVAL_AGAIN_S)
+        return None
+
+    def _machine_is_gone(self) -> None:
+        if self._snapshot is not None:
+            self._parts.ledger.undone(self._snapshot, "the VM is gone")
+            self._snapshot = None
+
+    def _run_pre_freeze(self) -> None:
+        quiesce = self._quiesce
+        if quiesce.pre_freeze is None and quiesce.post_thaw is None:
+            return
+        after = quiesce.post_thaw
+        facts = {"program": after.program, "arguments": after.arguments} if after else {}
+        self._freeze = self._parts.ledger.intend(
+            "freeze", self._parts.vcenter.uuid, self._machine.moref, self._machine.name, facts
+        )
+        if quiesce.pre_freeze is not None:
+            self._run_script(quiesce.pre_freeze, "pre-freeze", self._parts.stop)
+
+    def _thaw(self) -> None:
+        """The post-thaw script, after a pre-freeze script that may have run; raises nothing."""
+        if self._freeze is None:
+            return
+        effect, self._freeze = self._freeze, None
+        script = self._quiesce.post_thaw
+        try:
+            if script is not None:
+                self._run_script(script, "post-thaw", None)
+        except VSphereError as error:
+            self._notes.alarm(f"the guest may still be frozen: {error}")
+            return
+        self._parts.ledger.undone(effect, "thawed")
+
+    def _run_script(self, script: ScriptSettings, which: str, stop: Stop | None) -> None:
+        login = self._quiesce.guest
+        assert login is not None, "settings demand a login where there are scripts"
+        self._parts.watcher.phase(self._machine.name, f"running the {which} script")
+        try:
+            run_in_guest(self._parts.vcenter, self._machine.moref, login, script, stop)
+        except VSphereError as error:
+            if script.required:
+                raise type(error)(f"the {which} script: {error}") from error
+            self._notes.warn(f"the {which} script: {error}")
+
+    def _told_of_question(self, text: str) -> None:
+        self._notes.alarm(text)

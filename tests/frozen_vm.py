@@ -27,11 +27,14 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
-from small_repository import assert_clean, read_disk
+from backpoint_repo.store.memory import MemoryStore
+from small_repository import assert_clean, new_repository, read_disk
 from some_machine import some_machine
-from vcsim import Simulator
+from vcsim import Simulator, running_simulator
 
 DISK_SIZE = 6 << 20
+FAULT_AT = DISK_SIZE // 2 - (48 << 10)
+"""A place in the data in the middle of a `guest_disk`."""
 START_LIMIT_S = 20
 Areas = Sequence[tuple[int, int]]
 
@@ -153,6 +156,7 @@ class Trial:
     """A simulator with one VM that has a `guest_disk`, and an empty repository."""
 
     simulator: Simulator
+    account: VCenterSettings
     vcenter: VCenter
     vm: str
     repository: Repository
@@ -185,6 +189,18 @@ class Trial:
     def points(self) -> int:
         """How many the repository has."""
         return len(self.repository.catalog.refresh())
+
+
+@contextmanager
+def running_trial(folder: Path, stop: Stop | None = None, **options: Any) -> Iterator[Trial]:
+    """options: of the simulator."""
+    with running_simulator(folder / "vcsim", **{"vms": 1, **options}) as simulator:
+        account = account_of(simulator, folder)
+        with logged_in(account, stop) as vcenter:
+            vm = simulator.vms()[0]
+            simulator.attach(vm, guest_disk(folder))
+            repository = new_repository(MemoryStore())
+            yield Trial(simulator, account, vcenter, vm, repository)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class OpenDatastore:
     def open(self, disk: VirtualDisk) -> RawImage:
         """Open the flat file. Raises TransportUnusable, SourceError."""
         flat = flat_file_of(disk, self._descriptor(disk.file))
-        image = _MountedFile(self._mounts, flat)
+        image = _MountedFile(self._mounts, flat, disk.file)
         try:
             refuse_other_size(disk, flat, image.size)
         except TransportUnusable:
@@ -91,9 +91,9 @@ class OpenDatastore:
 
 
 class _MountedFile(RawImage):
-    """A plain file of a mounted datastore, named by its datastore path."""
+    """A plain file of a mounted datastore, called by its path there or as it is told."""
 
-    def __init__(self, mounts: Mapping[str, Path], path: str) -> None:
+    def __init__(self, mounts: Mapping[str, Path], path: str, name: str = "") -> None:
         datastore, file = _split(path)
         with _beneath(mounts[datastore], file.split("/"), path) as found:
             try:
@@ -101,7 +101,7 @@ class _MountedFile(RawImage):
             except SourceError as error:
                 why = getattr(error.__cause__, "strerror", error)
                 raise TransportUnusable(f"cannot open {path}: {why}") from error
-        self._name = path
+        self._name = name or path
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """All VMs of a vCenter in one sweep: how many exchanges it takes does not depend on how many VMs
-there are, but for one more every 200.
+there are, but for one more every hundred.
 
 Decides in which order what is asked, and that tags may fail by themselves. What a VM's properties
 become is in `machine_reading.py`.

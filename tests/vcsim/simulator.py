@@ -8,6 +8,7 @@ their device key, 0 being the VM's first disk. What a rule has caught `count` ti
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import signal
 import socket
@@ -25,6 +26,7 @@ from vcsim.process import Process, SimulatorError
 
 LISTEN_TIMEOUT_S = 20
 FOREVER = -1
+WRITE_SIZE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Simulator:
         certificate_names: Sequence[str] = ("localhost", "127.0.0.1"),
         certificate_expired: bool = False,
         hotadd_folder: Path | None = None,
+        instance_uuid: str = "",
     ) -> None:
         """Start it with its files in `folder`.
 
@@ -75,6 +78,7 @@ class Simulator:
         self.ca_file = certificate.file
         self.thumbprint_sha1, self.thumbprint_sha256 = certificate.sha1, certificate.sha256
         arguments = [f"-user={user}", f"-vms={vms}", f"-hosts={hosts}", f"-datastores={datastores}"]
+        arguments += [f"-instance-uuid={instance_uuid}"] if instance_uuid else []
         arguments += [f"-cert={certificate.file}", f"-key={certificate.key_file}"]
         if hotadd_folder:
             hotadd_folder.mkdir(parents=True, exist_ok=True)
@@ -135,10 +139,10 @@ class Simulator:
         return Path(self.control("live", vm=vm, key=key)["path"])
 
     def write(self, vm: str, offset: int, data: bytes, key: int = 0) -> None:
-        """Write as the guest would."""
-        with self.live_disk(vm, key).open("r+b") as disk:
-            disk.seek(offset)
-            disk.write(data)
+        """Write as the guest would; each MiB is either before or after any snapshot."""
+        for at in range(0, len(data), WRITE_SIZE):
+            part = base64.b64encode(data[at : at + WRITE_SIZE]).decode()
+            self.control("write", vm=vm, key=key, offset=offset + at, data=part)
 
     def add_disk(
         self,
@@ -174,6 +178,14 @@ class Simulator:
     def orphan_delta(self, vm: str) -> None:
         """Let the VM run on a delta disk without any snapshot, needing consolidation."""
         self.control("orphan_delta", vm=vm)
+
+    def leave_delta(self, vm: str, count: int = 1) -> None:
+        """Let the next removals of a snapshot leave its delta disk, needing consolidation."""
+        self.control("leave_delta", vm=vm, count=count)
+
+    def connection_state(self, vm: str, state: str) -> None:
+        """`connected`, or what keeps the VM from being backed up, such as `inaccessible`."""
+        self.control("connection", vm=vm, state=state)
 
     def proxy(self, vm: str) -> None:
         """Disks attached to this VM from now on appear in `hotadd_folder`."""
@@ -218,8 +230,8 @@ class Simulator:
 
         `kind`: discontinuous (another startOffset than asked), zero (length 0), negative (length
         < 0), short (the answer ends early and the next has length 0), endless (512 bytes an
-        answer), beyond (an area behind the end), outside (an area before what was asked),
-        overlap (areas out of order that overlap).
+        answer; give count=-1), beyond (an area behind the disk's end), outside (an area behind the
+        answer's end), overlap (areas out of order that overlap).
         """
         self.control("wrong_areas", kind=kind, count=count, after=after)
 

@@ -18,16 +18,17 @@ from backpoint_agent.settings.section import KeyPath
 Lines = dict[KeyPath, int]
 
 _SPACE: Final = re.compile(r"[ \t]*")
-_BLANK: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*+")
+_BLANK: Final = re.compile(r"[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*")
 _REST: Final = re.compile(r"[^\n]*")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-_STRING: Final = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}'
-    r"|'''(?:[^']|'(?!''))*+'{3,5}"
-    r'|"(?:[^"\\]|\\.)*+"'
-    r"|'[^']*+'",
-    re.DOTALL,
-)
+_STRING_STEPS: Final = {
+    '"""': re.compile(r'\\.|"{3,5}', re.DOTALL),
+    "'''": re.compile(r"'{3,5}"),
+    '"': re.compile(r'\\.|"'),
+    "'": re.compile(r"'"),
+}
+"""By how a string begins: the next escape in it, or its end, which may have two quotes of the
+string's own in front."""
 _PLAIN: Final = re.compile(r"[^,\]}#\n]+")
 """A number, flag or date; a date may have a space in it."""
 
@@ -115,8 +116,12 @@ class _Walk:
         keys = []
         while True:
             self._skip(_SPACE)
-            quoted = self._text[self._place] in "\"'"
-            token = self._take(_STRING if quoted else _BARE_KEY)
+            start, quoted = self._place, self._text[self._place] in "\"'"
+            if quoted:
+                self._string()
+            else:
+                self._skip(_BARE_KEY)
+            token = self._text[start : self._place]
             keys.append(tomllib.loads(f"key = {token}")["key"] if quoted else token)
             self._skip(_SPACE)
             if self._text[self._place] != ".":
@@ -126,13 +131,23 @@ class _Walk:
     def _value(self, path: KeyPath) -> None:
         first = self._text[self._place]
         if first in "\"'":
-            self._skip(_STRING)
+            self._string()
         elif first == "[":
             self._array(path)
         elif first == "{":
             self._inline_table(path)
         else:
             self._skip(_PLAIN)
+
+    def _string(self) -> None:
+        opening = next(mark for mark in _STRING_STEPS if self._text.startswith(mark, self._place))
+        self._place += len(opening)
+        while True:
+            step = _STRING_STEPS[opening].search(self._text, self._place)
+            assert step is not None, f"line {self._line()} is not as tomllib reads it"
+            self._place = step.end()
+            if step[0][0] != "\\":
+                return
 
     def _array(self, path: KeyPath) -> None:
         self._place += 1
@@ -163,11 +178,6 @@ class _Walk:
         match = pattern.match(self._text, self._place)
         assert match is not None, f"line {self._line()} is not as tomllib reads it"
         self._place = match.end()
-
-    def _take(self, pattern: re.Pattern[str]) -> str:
-        start = self._place
-        self._skip(pattern)
-        return self._text[start : self._place]
 
     def _line(self) -> int:
         return bisect_right(self._line_starts, self._place)

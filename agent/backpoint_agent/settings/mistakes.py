@@ -115,7 +115,7 @@ def _text(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"unknown key; {_proposal(str(path[-1]), known_keys(model, path[:-1]))}"
+            return f"unknown key; {_proposal(str(path[-1]), table_at(model, path[:-1]))}"
         case "literal_error":
             return _choice(given, context["expected"])
         case "too_short":
@@ -126,8 +126,8 @@ def _text(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
             return details["msg"]
 
 
-def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """The keys that the table at `path` may have, as far as the model names them."""
+def table_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
+    """The model of the table at `path`; None where there is none, or one with any keys."""
     sort: Any = model
     for key in path:
         if isinstance(sort, type) and issubclass(sort, BaseModel):
@@ -136,8 +136,8 @@ def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
         elif get_origin(sort) in (dict, tuple):
             sort = _bare(get_args(sort)[1 if get_origin(sort) is dict else 0])
         else:
-            return []
-    return list(sort.model_fields) if isinstance(sort, type) and issubclass(sort, BaseModel) else []
+            return None
+    return sort if isinstance(sort, type) and issubclass(sort, BaseModel) else None
 
 
 def _bare(annotation: Any) -> Any:
@@ -149,9 +149,9 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def _proposal(key: str, known: list[str]) -> str:
-    # Filled in by us from the table's own name.
-    known = [name for name in known if name != "name"]
+def _proposal(key: str, table: type[BaseModel] | None) -> str:
+    # `name` is filled in by us from the table's own name.
+    known = [known for known in table.model_fields if known != "name"] if table else []
     near = get_close_matches(key, known, 1)
     return f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(known)}"
 

@@ -7,6 +7,7 @@ that the file names; whether those exist is for whoever uses them, and for `conf
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,18 @@ from backpoint_agent.settings.model import Settings
 from backpoint_agent.settings.values import FOLDER
 from backpoint_repo.errors import UsageError
 
+VARIABLE: Final = "BACKPOINT_CONFIG"
+
 LARGEST: Final = 1 << 20
 """Bytes. A thousand jobs fit; what is larger is some other file."""
+
+
+def settings_path(given: Path | None, environment: Mapping[str, str]) -> Path:
+    """The file named on the command line or in the environment. Raises UsageError for neither."""
+    path = given or environment.get(VARIABLE)
+    if not path:
+        raise UsageError(f"which configuration? Give -c FILE or set {VARIABLE}")
+    return Path(path)
 
 
 def read_settings_file(path: Path) -> Settings:

@@ -143,6 +143,7 @@ def test_adoption_cut_short_is_completed_by_the_next(monkeypatch: pytest.MonkeyP
     store = SecondSegmentFails()
     repository = new_repository(store)
     back_up(repository, "vm", random_disk(MIB, 1))
+    repository.index.refresh()
     packs = repository.index.packs()
     for key in keys_of(store, Kind.INDEX):
         store.delete(key)

@@ -22,6 +22,7 @@ from backpoint_agent.vsphere.guest_programs import run_in_guest
 from backpoint_agent.vsphere.snapshots import consolidate, remove_snapshot
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_agent.vsphere.vcenter import VCenter
+from backpoint_repo.errors import KeyFault
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def apply_step(means: Means, step: Step) -> Outcome:
         return Outcome(step, "told", step.why)
     try:
         said = _ACTS[step.action](means, step)
-    except VSphereError as error:
+    except (VSphereError, KeyFault) as error:
         return Outcome(step, "failed", str(error))
     return Outcome(step, "done", said)
 

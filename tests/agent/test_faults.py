@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pyVmomi import vim, vmodl
+import pyVmomi
 
 from backpoint_agent.errors import (
     Busy,
@@ -18,6 +18,10 @@ from backpoint_agent.errors import (
     VSphereError,
 )
 from backpoint_agent.vsphere.faults import WORDS_MAX, error_of, is_fault
+
+# Their stubs leave the constructors untyped.
+vim: Any = vars(pyVmomi)["vim"]
+vmodl: Any = vars(pyVmomi)["vmodl"]
 
 MEANINGS = [
     (vim.fault.InvalidLogin, LoginRefused),

@@ -73,7 +73,7 @@ def test_proxy_of_the_environment_is_not_used(
 
 
 def test_expired_certificate(tmp_path: Path) -> None:
-    """By authority it is refused for its age; pinned it is believed: the pin was checked by hand."""
+    """By authority it is refused for its age; pinned it is believed: somebody checked it."""
     with running_simulator(tmp_path / "vc", certificate_expired=True) as simulator:
         assert "has expired" in _refusal(simulator, tmp_path)
         with logged_in(simulator, tmp_path, thumbprint=simulator.thumbprint_sha256) as vcenter:

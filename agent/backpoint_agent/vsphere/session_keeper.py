@@ -91,8 +91,10 @@ class SessionKeeper(StubAdapterBase):
         what = f"logging in as {self._user}"
         session = self._begin()
         try:
-            content = service_of(session).RetrieveContent()
-            content.sessionManager.Login(self._user, self._password())
+            manager = service_of(session).RetrieveContent().sessionManager
+            if manager is None:
+                raise CannotConnect("the server offers no login")
+            manager.Login(self._user, self._password())
         except vmodl.MethodFault as fault:
             error = error_of(what, fault)
         else:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pyVmomi import vmodl
+
 from backpoint_agent.errors import (
     CannotConnect,
     ObjectGone,
@@ -122,4 +124,7 @@ def _cancel(vcenter: VCenter, what: str, task: Any, info: Any) -> str:
             info = _look(vcenter, what, task)
     except VSphereError as failure:
         return f"it may still be running ({failure})"
-    return "it was cancelled" if info.state == "error" else "it had ended just then"
+    if info.state == "success":
+        return "it had ended just then"
+    by_us = isinstance(info.error, vmodl.fault.RequestCanceled)
+    return "it was cancelled" if by_us else "it failed just then"

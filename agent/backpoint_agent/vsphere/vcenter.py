@@ -8,6 +8,7 @@ renewed in `session_keeper.py`, what a fault means in `faults.py`.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -63,8 +64,8 @@ class VCenter:
             self._content = self.call(
                 "reading what this vCenter is", service_of(self._keeper).RetrieveContent
             )
-            if self._content.about.apiType != "VirtualCenter":
-                raise CannotConnect(f"{self.address} is an ESXi host, not a vCenter")
+            if getattr(self._content.about, "apiType", None) != "VirtualCenter":
+                raise CannotConnect(f"{self.address} is no vCenter; hosts cannot be asked alone")
         except BaseException:
             self._keeper.close()
             raise
@@ -117,6 +118,7 @@ class VCenter:
         """Errors leave outside the handlers, so that no chain shows what pyvmomi held."""
         stop = self._stop if self._stop.reason is None else Stop()
         waits = plan_waits(self._settings.request_limit_s, self._chance)
+        give_up_at = time.monotonic() + self._settings.request_limit_s
         renewed = False
         while True:
             logins = self._logins()
@@ -132,7 +134,9 @@ class VCenter:
                 renewed = True
                 continue
             wait = next(waits, None)
-            if not repeat or not isinstance(error, CannotConnect) or wait is None:
+            if wait is None or time.monotonic() + wait > give_up_at:
+                raise error
+            if not repeat or not isinstance(error, CannotConnect):
                 raise error
             stop.wait(wait)
 

@@ -21,7 +21,7 @@ _SIZE_MAX: Final = 1 << 20
 
 
 def read_dealt_with(state: Path) -> dict[str, datetime]:
-    """By name of job; empty where there is no file yet. Raises UsageError where it is unreadable."""
+    """By name of job; empty where there is no file yet. Raises UsageError."""
     path = state / _NAME
     try:
         with path.open("rb") as file:

@@ -6,7 +6,6 @@ Which job is due is planned in `schedule.py`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -17,10 +16,11 @@ from backpoint_agent.jobs.due_memory import read_dealt_with, write_dealt_with
 from backpoint_agent.jobs.job_run import JobOrder, run_job
 from backpoint_agent.jobs.office import Office
 from backpoint_agent.jobs.run_record import RunRecord
-from backpoint_agent.local_zone import local_zone
+from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.schedule import Due, plan_step, sleep_s
 
 _LOOK_EVERY_S: Final = 1.0
+"""A stop is heard within a second."""
 
 Report = Callable[[RunRecord], None]
 
@@ -49,16 +49,10 @@ class Scheduler:
                     dealt_with = step.dealt_with
                 for due in step.due:
                     nursery.start_soon(self._deal_with, due)
-                await self._sleep(sleep_s(now, jobs))
+                await trio.sleep(min(_LOOK_EVERY_S, sleep_s(now, jobs)))
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._office.clock(), local_zone())
-
-    async def _sleep(self, seconds: float) -> None:
-        """In short steps: a stop is heard within a second."""
-        end = time.monotonic() + seconds
-        while not self._office.stop.reason and (left := end - time.monotonic()) > 0:
-            await trio.sleep(min(left, _LOOK_EVERY_S))
+        return datetime.fromtimestamp(self._office.clock(), LocalZone())
 
     async def _deal_with(self, due: Due) -> None:
         job = self._office.settings.jobs[due.job]

@@ -25,7 +25,7 @@ EffectKind = Literal[
 LINE_MAX: Final = 64 << 10
 """Bytes of one line; a longer one is damage, and nobody has to hold more than this to read one."""
 
-NUMBER: Final = re.compile(r"(\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{8})-(\d{1,9})")
+NUMBER: Final = re.compile(r"([0-9]{8}T[0-9]{6}Z-[0-9]{1,10}-[0-9a-f]{8})-([0-9]{1,9})")
 """An effect's number: the name of the file that it was intended in, and a count."""
 
 _KINDS: Final = frozenset(get_args(EffectKind))

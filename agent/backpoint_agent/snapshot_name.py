@@ -17,7 +17,7 @@ from backpoint_agent.effect import NUMBER
 _PREFIX: Final = "backpoint-"
 _MAKER: Final = "backpoint"
 _DESCRIPTION_MAX: Final = 4096
-_TEXT_MAX: Final = 256
+_TEXT_MAX: Final = 128
 
 
 @dataclass(frozen=True)

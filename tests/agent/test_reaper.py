@@ -150,7 +150,7 @@ def test_one_vm_that_fails_does_not_stop_the_others(scene: Scene) -> None:
     """vCenter refuses one removal: the other VM is cleared all the same, the first stays open."""
     for number in range(2):
         scene.leave_snapshot(number)
-    scene.simulator.fault("RemoveSnapshot_Task", "TaskInProgress", vm=scene.vm(0))
+    scene.simulator.fault("RemoveSnapshot_Task", "FileLocked", vm=scene.vm(0))
     outcomes = scene.reap()
     assert sorted(outcome.result for outcome in outcomes) == ["done", "failed"]
     assert [effect.vm for effect in scene.open()] == [scene.vm(0)]

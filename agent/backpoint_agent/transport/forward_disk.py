@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.grain_window import GrainWindow, Request
 from backpoint_agent.transport.stream_optimized import Grain, StreamOptimized
@@ -41,7 +42,8 @@ class ForwardDisk:
     def __init__(
         self,
         name: str,
-        stream: StreamOptimized,
+        size: int,
+        open_stream: Callable[[], StreamOptimized],
         stop: Stop,
         *,
         on_whole: Callable[[], None],
@@ -49,17 +51,21 @@ class ForwardDisk:
         window: int = WINDOW,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """on_whole: called once, by a reader's thread, when the stream came to a good end;
-        hang_up: ends the stream, also while another thread reads it. Both raise nothing."""
+        """size: that the stream must announce. open_stream: called once, at the first read.
+
+        on_whole: called once, by a reader's thread, when the stream came to a good end; hang_up:
+        ends the stream, also while another thread reads it. Both raise nothing.
+        """
         self._name = name
-        self._size = stream.size
-        self._grains = stream.grains()
+        self._size = size
+        self._open_stream = open_stream
+        self._grains: Iterator[Grain] | None = None
         self._stop = stop
         self._on_whole = on_whole
         self._hang_up = hang_up
         self._patience_s = patience_s
         self._changed = threading.Condition()
-        self._window = GrainWindow(stream.grain_size, window)
+        self._window = GrainWindow(window)
         self._waiting: list[Request] = []
         self._moving = False
         self._draining = False
@@ -80,6 +86,18 @@ class ForwardDisk:
         """All data: what is zero shows only when it comes."""
         if length:
             yield Extent(offset, length, hole=False)
+
+    def begin(self) -> None:
+        """Ask for the stream now and not at the first read, before others have the disk.
+
+        Raises SourceError, and TransportUnusable where the stream is of a disk of another size.
+        """
+        stream = self._open_stream()
+        if stream.size != self._size:
+            raise TransportUnusable(
+                f"the export of {self._name} is of a disk of {stream.size} bytes, not {self._size}"
+            )
+        self._grains = stream.grains()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer`. Raises SourceError, also for bytes that were read before or passed by."""
@@ -154,10 +172,10 @@ class ForwardDisk:
     def _next(self) -> Grain | None:
         """Without the lock; None when the stream has come to a good end."""
         self._stop.check()
-        try:
-            return next(self._grains)
-        except StopIteration:
-            return None
+        if self._grains is None:
+            self.begin()
+        assert self._grains is not None
+        return next(self._grains, None)
 
     def _arrived(self, grain: Grain | None) -> None:
         if grain is None:

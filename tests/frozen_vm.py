@@ -113,21 +113,21 @@ def _done(vcenter: VCenter, task: Any) -> Any:
 
 
 def _disks(config: Any) -> Iterator[VirtualDisk]:
-    for device in config.hardware.device:
-        if hasattr(device, "capacityInBytes"):
-            backing = device.backing
-            yield VirtualDisk(
-                device_key=device.key,
-                slot=f"scsi0:{device.unitNumber}",
-                label=f"Hard disk {device.key - 1999}",
-                file=backing.fileName,
-                size=device.capacityInBytes,
-                disk_uuid=backing.uuid or "",
-                object_id=device.diskObjectId or "",
-                mode=backing.diskMode,
-                change_id=backing.changeId,
-                has_parent=backing.parent is not None,
-            )
+    disks = [device for device in config.hardware.device if hasattr(device, "capacityInBytes")]
+    for number, device in enumerate(disks, 1):
+        backing = device.backing
+        yield VirtualDisk(
+            device_key=device.key,
+            slot=f"scsi0:{device.unitNumber}",
+            label=f"Hard disk {number}",
+            file=backing.fileName,
+            size=device.capacityInBytes,
+            disk_uuid=backing.uuid or "",
+            object_id=device.diskObjectId or "",
+            mode=backing.diskMode,
+            change_id=backing.changeId,
+            has_parent=backing.parent is not None,
+        )
 
 
 def store(

@@ -117,12 +117,12 @@ class HttpsImage:
         if self._closed.is_set():
             raise self._was_closed()
         try:
-            requests = [
-                self._requests.submit(
+            requests = {
+                offset + start: self._requests.submit(
                     self._flat.read_into, offset + start, target[start : start + REQUEST_LIMIT]
                 )
                 for start in range(0, len(target), REQUEST_LIMIT)
-            ]
+            }
         except RuntimeError as error:  # shut down between the look and now
             raise self._was_closed() from error
         self._await(requests)
@@ -131,23 +131,25 @@ class HttpsImage:
         """Later reads fail. Idempotent."""
         self._closed.set()
 
-    def _await(self, requests: list[Future[None]]) -> None:
-        """All are over when this returns or raises SourceError: the buffer is the caller's again.
+    def _await(self, requests: dict[int, Future[None]]) -> None:
+        """requests: by offset.
 
-        A stop is not held up by a server that does not answer.
+        All are over when this returns or raises SourceError: the buffer is the caller's again. A
+        stop is not held up by a server that does not answer.
         """
-        try:
-            for request in requests:
-                while not wait((request,), _LOOK_S).done:
-                    self._stop.check()
+        for offset, request in requests.items():
+            while not wait((request,), _LOOK_S).done:
+                self._stop.check()
+            try:
                 request.result()
-        except CancelledError as error:
-            raise self._was_closed() from error
-        except VSphereError as error:
-            for request in requests:
-                request.cancel()
-            wait(requests)
-            raise SourceError(f"cannot read {self._disk.label}: {error}") from error
+            except CancelledError as error:
+                raise self._was_closed() from error
+            except VSphereError as error:
+                for other in requests.values():
+                    other.cancel()
+                wait(requests.values())
+                what = f"{self._disk.label} ({self.name}) at offset {offset}"
+                raise SourceError(f"cannot read {what}: {error}") from error
 
     def _was_closed(self) -> SourceError:
         return SourceError(f"{self.name} was closed while it was read")

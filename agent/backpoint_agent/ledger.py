@@ -56,10 +56,6 @@ class _View:
     free: set[str]
 
     @property
-    def all_open(self) -> list[Effect]:
-        """Every open effect, of living processes and of this one too."""
-        return list(_look(self._folder).open.values())
-
     def damage(self) -> list[str]:
         return [trouble for file in self.files for trouble in file.damage]
 

@@ -137,14 +137,17 @@ def _plan_cards(
     notes: list[str],
 ) -> tuple[PlannedCard, ...]:
     rule = choices.networks
-    _refuse_unused(cards, rule)
+    _refuse_unused(cards, networks, rule)
     rest = rule.rest or ("disconnected" if choices.origin_exists else "keep")
     planned = []
     for card in cards:
-        new = rule.mapped.get(card.network) or rule.mapped.get(card.portgroup)
+        own = _origin_network(networks, card)
+        new = next(
+            (rule.mapped[name] for name in _names_of(card, own) if name in rule.mapped), None
+        )
         if new is not None:
             network, connected = _network_named(networks, new), True
-        elif own := _origin_network(networks, card):
+        elif own is not None:
             network, connected = own, rest == "keep"
         elif rest == "keep":
             raise UsageError(
@@ -178,12 +181,20 @@ def _notes_of(planned: PlannedCard, origin_exists: bool) -> list[str]:
     return notes
 
 
-def _refuse_unused(cards: Sequence[NetworkCard], rule: NetworkRule) -> None:
-    there = {name for card in cards for name in (card.network, card.portgroup) if name}
+def _refuse_unused(
+    cards: Sequence[NetworkCard], networks: Sequence[Network], rule: NetworkRule
+) -> None:
+    there = [name for card in cards for name in _names_of(card, _origin_network(networks, card))]
     for old in rule.mapped:
         if old not in there:
-            shown = ", ".join(sorted({_name_of(card) for card in cards})) or "none"
+            shown = ", ".join(sorted(set(there))) or "none"
             raise UsageError(f"the VM has no network {old!r}; its networks: {shown}")
+
+
+def _names_of(card: NetworkCard, own: Network | None) -> list[str]:
+    """What a user may call its old network: also by the name that it has now."""
+    names = (card.network, own.name if own else "", card.portgroup)
+    return [name for name in names if name]
 
 
 def _origin_network(networks: Sequence[Network], card: NetworkCard) -> Network | None:

@@ -29,7 +29,7 @@ def plan_report(
     stored: StoredMachine, vcenter: VCenter, plan: MachinePlan, destination: Destination
 ) -> Report:
     """Of a dry run to a new VM."""
-    disks = [
+    disks: list[dict[str, Any]] = [
         {
             "key": disk.key,
             "slot": disk.disk.place,

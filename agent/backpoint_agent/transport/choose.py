@@ -19,6 +19,7 @@ from backpoint_agent.settings.model import Settings, TransportName
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.contract import FrozenMachine, OpenTransport, Transport
 from backpoint_agent.transport.datastore import DatastoreTransport
+from backpoint_agent.transport.export import ExportTransport
 from backpoint_agent.transport.https import HttpsTransport
 from backpoint_agent.transport.vddk import VddkTransport
 from backpoint_agent.vsphere.vcenter import VCenter
@@ -50,6 +51,7 @@ def transports_of(
     configured = settings.transports
     transports: list[Transport] = [
         HttpsTransport(configured.https_connections, vcenter, stop),
+        ExportTransport(vcenter, ledger, stop),
     ]
     if configured.vddk is not None:
         account = settings.vcenters[vcenter.name]

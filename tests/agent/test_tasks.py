@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from backpoint_agent.errors import (
     WaitTooLong,
 )
 from backpoint_agent.stopping import Stop
+from backpoint_agent.vsphere import tasks
 from backpoint_agent.vsphere.faults import is_fault
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_agent.vsphere.vcenter import VCenter
@@ -173,6 +175,36 @@ def test_a_task_outlives_broken_looks(simulator: Simulator, tmp_path: Path) -> N
         machine.make(on_wait=trouble)
         assert machine.snapshots() == 1
         assert _starts(simulator) == 1
+
+
+def test_a_task_outlives_an_outage(simulator: Simulator, tmp_path: Path) -> None:
+    """A vCenter that is away for longer than one exchange may take is waited for."""
+    outage: list[threading.Timer] = []
+
+    def away() -> None:
+        if not outage:
+            simulator.stop()
+            outage.append(threading.Timer(0.5, simulator.start))
+            outage[0].start()
+
+    with logged_in(simulator, tmp_path, request_limit_s=0.1) as vcenter:
+        simulator.slow_tasks(MAKE, 0.2)
+        _Machine(vcenter, simulator).make(on_wait=away)
+        outage[0].join()
+        assert _starts(simulator) == 1
+
+
+def test_an_outage_has_a_limit(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vCenter that stays away ends the wait, with what is known of it."""
+    monkeypatch.setattr(tasks, "OUTAGE_LIMIT_S", 0.3)
+    with logged_in(simulator, tmp_path, request_limit_s=0.1) as vcenter:
+        simulator.hang_tasks(MAKE)
+        with pytest.raises(CannotConnect, match="waiting for making a snapshot"):
+            _Machine(vcenter, simulator).make(on_wait=simulator.stop)
+        simulator.start()
+        simulator.release_tasks()
 
 
 def test_a_task_that_vanishes(simulator: Simulator, tmp_path: Path) -> None:

@@ -296,7 +296,9 @@ def test_a_stop_ends_the_waits(simulator: Simulator, tmp_path: Path) -> None:
     with logged_in(simulator, tmp_path, stop, request_limit_s=60) as vcenter:
         simulator.drop_connections(-1)
         with ThreadPoolExecutor(1) as pool:
+            simulator.forget_calls()
             asked = pool.submit(_name, vcenter, "vm-1")
+            _until(lambda: bool(simulator.calls()))
             stop.request("SIGTERM")
             with pytest.raises(Stopped, match="SIGTERM"):
                 asked.result(DEADLINE_S)

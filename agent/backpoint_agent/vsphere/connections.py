@@ -20,6 +20,7 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
@@ -45,15 +46,25 @@ class _Connection(HTTPSConnection):
 
     whole_answer = False
 
+    def request(self, *arguments: Any, **options: Any) -> None:
+        secure, limit_s = self._secure()
+        # What was left of the limit of the answer before is not this request's.
+        secure.give_up_at = None
+        secure.settimeout(limit_s)
+        super().request(*arguments, **options)
+
     def getresponse(self) -> Any:
-        secure, limit_s = self.sock, float(self.timeout or 0)
-        assert isinstance(secure, TrustedSocket)
+        secure, limit_s = self._secure()
         secure.give_up_at = time.monotonic() + limit_s
         answer = super().getresponse()
         if not self.whole_answer:
             secure.give_up_at = None
             secure.settimeout(limit_s)
         return answer
+
+    def _secure(self) -> tuple[TrustedSocket, float]:
+        assert isinstance(self.sock, TrustedSocket), "the handshake decides whom we believe"
+        return self.sock, float(self.timeout or 0)
 
 
 class _ShortConnection(_Connection):
@@ -206,7 +217,9 @@ def connection_error(error: Exception, host: str, port: int, limit_s: float) -> 
         return CannotConnect(f"{where} refuses connections, or is not reachable")
     if isinstance(cause, ssl.SSLError):
         return CannotConnect(f"{where} does not speak TLS with us: {cause.reason or 'cut'}")
-    return CannotConnect(f"the connection to {where} was cut: {type(error).__name__}")
+    if isinstance(error, ProtocolError | OSError):
+        return CannotConnect(f"the connection to {where} was cut")
+    return CannotConnect(f"no exchange with {where} is possible: {type(error).__name__}")
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -139,7 +139,7 @@ def explain_refusal(error: ssl.SSLError, host: str, port: int, limit_s: float) -
     if not isinstance(error, ssl.SSLCertVerificationError):
         return None
     seen = presented_fingerprint(host, port, limit_s)
-    remedy = "" if seen is None else f"; once you have checked it there, pin thumbprint = {seen!r}"
+    remedy = "" if seen is None else f"; checked on the server itself, it can be pinned: {seen}"
     return f"the certificate of {host}:{port} {_flaw(error)}{remedy}"
 
 
@@ -162,8 +162,8 @@ def presented_fingerprint(host: str, port: int, limit_s: float) -> str | None:
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((host, port), timeout=limit_s) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secure,
+            socket.create_connection((host.strip("[]"), port), timeout=limit_s) as plain,
+            context.wrap_socket(plain, server_hostname=host.strip("[]")) as secure,
         ):
             return fingerprint(secure.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError):

@@ -6,11 +6,11 @@ See also `test_simulator_faults` and `test_simulator_services`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pyVmomi import vim, vmodl
 
 from vcsim import Simulator, SimulatorError, running_simulator
 from vcsim.client import (
@@ -25,6 +25,8 @@ from vcsim.client import (
     flat,
     snapshot,
     track,
+    vim,
+    vmodl,
 )
 
 MIB = 1 << 20
@@ -222,7 +224,7 @@ def test_forms_of_answers(client: Client, guest_image: Path) -> None:
     assert len(areas) > 10
 
 
-WRONG = {
+WRONG: dict[str, Callable[[Any], bool]] = {
     "discontinuous": lambda a: a.startOffset != 0,
     "zero": lambda a: a.length == 0,
     "negative": lambda a: a.length < 0,

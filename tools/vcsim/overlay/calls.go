@@ -55,9 +55,12 @@ func (r *faultRule) make(object types.ManagedObjectReference) (types.BaseMethodF
 	if !ok {
 		return nil, fmt.Errorf("%s is not a fault", r.Fault)
 	}
-	for _, name := range []string{"Object", "Obj", "Task"} {
-		if x := v.Elem().FieldByName(name); x.IsValid() && x.Type() == reflect.TypeOf(object) {
-			x.Set(reflect.ValueOf(object))
+	stand := map[string]types.ManagedObjectReference{
+		"Object": object, "Obj": object, "Task": {Type: "Task", Value: "task-0"},
+	}
+	for name, ref := range stand {
+		if x := v.Elem().FieldByName(name); x.IsValid() && x.Type() == reflect.TypeOf(ref) {
+			x.Set(reflect.ValueOf(ref))
 		}
 	}
 	if len(r.Fields) != 0 {
@@ -82,7 +85,7 @@ func injected(method *Method, vm string, inTask bool) (types.BaseMethodFault, st
 	return nil, ""
 }
 
-// answerRule spoils the answer of a call. Mode: drop, lose, garbage, status, slow.
+// answerRule spoils the answer of a call. Mode: drop, lose, garbage, status, slow, panic.
 type answerRule struct {
 	rule
 	Mode    string
@@ -109,6 +112,8 @@ func spoiled(w http.ResponseWriter, method, vm string) (answered, lost bool) {
 		case "status":
 			http.Error(w, "as the test wants", r.Status)
 			return true, false
+		case "panic":
+			panic("as the test wants")
 		case "slow":
 			world.Unlock()
 			time.Sleep(time.Duration(r.Seconds * float64(time.Second)))
@@ -122,9 +127,13 @@ func spoiled(w http.ResponseWriter, method, vm string) (answered, lost bool) {
 func vadpServe(ctx *Context, method *Method, call func() soap.HasFault) soap.HasFault {
 	vm := vmOf(method)
 	record(method.Name, method.This.Value, vm, detail(method))
-	answered, lost := spoiled(ctx.res, method.Name, vm)
-	if answered {
+	var answered, lost bool
+	res := guarded(method, func() soap.HasFault {
+		answered, lost = spoiled(ctx.res, method.Name, vm)
 		return nil
+	})
+	if answered || res != nil {
+		return res
 	}
 	if ctx.Session != nil || strings.HasPrefix(method.Name, "Login") {
 		if f := refusal(method); f != nil {
@@ -135,7 +144,7 @@ func vadpServe(ctx *Context, method *Method, call func() soap.HasFault) soap.Has
 		}
 	}
 	vadp.outer = method
-	res := guarded(method, call)
+	res = guarded(method, call)
 	vadp.outer = nil
 	if strings.HasSuffix(method.Name, vTaskSuffix) {
 		settle(vm)
@@ -149,7 +158,9 @@ func vadpServe(ctx *Context, method *Method, call func() soap.HasFault) soap.Has
 // guarded turns a panic into a fault, and into a line that the test's end looks for.
 func guarded(method *Method, call func() soap.HasFault) (res soap.HasFault) {
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p == http.ErrAbortHandler {
+			panic(p)
+		} else if p != nil {
 			log.Printf("panic: %s: %v\n%s", method.Name, p, debug.Stack())
 			res = serverFault(fmt.Sprint(p))
 		}

@@ -47,7 +47,7 @@ func (vm *VirtualMachine) writeVMX() {
 	values := map[string]string{
 		".encoding": "UTF-8", "config.version": "8",
 		"virtualHW.version": strings.TrimLeft(strings.TrimPrefix(c.Version, "vmx-"), "0"),
-		"displayName":       vm.Name, "guestOS": strings.TrimSuffix(c.GuestId, "Guest"),
+		"displayName":       vm.Name, "guestOS": strings.ReplaceAll(strings.TrimSuffix(c.GuestId, "Guest"), "_", "-"),
 		"firmware": c.Firmware, "nvram": strings.TrimSuffix(path.Base(c.Files.VmPathName), ".vmx") + ".nvram",
 		"memSize": strconv.Itoa(int(c.Hardware.MemoryMB)), "numvcpus": strconv.Itoa(int(c.Hardware.NumCPU)),
 		"uuid.bios": spacedUUID(c.Uuid), "vc.uuid": spacedUUID(c.InstanceUuid),
@@ -163,7 +163,7 @@ func vadpVMX(spec *types.VirtualMachineConfigSpec) {
 	if takenInstance(spec.InstanceUuid) {
 		spec.InstanceUuid = ""
 	}
-	if id := values["guestos"] + "Guest"; validateGuestID(id) == nil {
+	if id := strings.ReplaceAll(values["guestos"], "-", "_") + "Guest"; validateGuestID(id) == nil {
 		spec.GuestId = id
 	}
 	if n, err := strconv.Atoi(values["memsize"]); err == nil {

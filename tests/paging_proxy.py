@@ -1,13 +1,14 @@
-"""A vCenter that answers page by page, as real ones do: the simulator behind a proxy that hands out
-its answers in parts.
+"""A vCenter that answers as newer ones do: the simulator behind a proxy.
 
-The simulator ignores `maxObjects`; this does not. It may forget what it was about to hand out, as a
-vCenter whose session ended has.
+The simulator ignores `maxObjects`, this hands out its answers page by page; it may forget what is
+left of them, as a vCenter does whose session ended. The simulator has its tags at `/rest`, this
+also at `/api`.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import ssl
 import threading
@@ -35,6 +36,16 @@ _TOKEN_STALE: Final = _FAULT.format(
 )
 
 
+_API: Final = re.compile("[A-Z]+ /api/")
+
+
+def _older(line: str) -> str:
+    """A request line to `/api` as it is to `/rest`."""
+    line = line.replace("/api/session", "/rest/com/vmware/cis/session")
+    line = line.replace("/api/cis/", "/rest/com/vmware/cis/").replace("?action=", "?~action=")
+    return re.sub(r"(/tagging/(tag|category)/)(?!id:)", r"\1id:", line)
+
+
 @dataclass
 class PagingProxy:
     """The `answer` of a `RogueServer`. pages: objects in each answer that had any. forget: so many
@@ -53,7 +64,11 @@ class PagingProxy:
             if b"ContinueRetrievePropertiesEx" in body:
                 yield self._next(body)
                 return
-        status, headers, answer = self._forward(head.decode(), body)
+        line, _, rest = head.decode().partition("\r\n")
+        newer = _API.match(line)
+        status, headers, answer = self._forward(f"{_older(line)}\r\n{rest}", body)
+        if newer and answer:
+            answer = json.dumps(json.loads(answer).get("value", [])).encode()
         wanted = re.search(rb"<maxObjects[^>]*>(\d+)</maxObjects>", body)
         if status == 200 and wanted and b"<objects>" in answer:
             with self._lock:

@@ -297,6 +297,42 @@ def test_odd_facts_of_a_vm_become_plain_ones() -> None:
     assert machine.question == "why?"
 
 
+def _place(kind: Any, moref: str, name: str, **references: Any) -> Swept:
+    return Swept(kind._wsdlName, moref, {"name": name, **references}, {})
+
+
+def test_a_vm_in_a_vapp_stands_below_the_vapps_folder() -> None:
+    """vCenter gives it no folder of its own; vApps may stand in vApps."""
+    root = _place(vim.Folder, "group-d1", "Datacenters")
+    center = _place(vim.Datacenter, "datacenter-2", "DC", parent=vim.Folder("group-d1"))
+    vms = _place(vim.Folder, "group-v3", "vm", parent=vim.Datacenter("datacenter-2"))
+    pool = _place(
+        vim.ResourcePool, "resgroup-8", "Resources", parent=vim.Datacenter("datacenter-2")
+    )
+    outer = _place(
+        vim.VirtualApp,
+        "resgroup-v1",
+        "shop",
+        parent=vim.ResourcePool("resgroup-8"),
+        parentFolder=vim.Folder("group-v3"),
+    )
+    inner = _place(vim.VirtualApp, "resgroup-v2", "till", parent=vim.VirtualApp("resgroup-v1"))
+    places = Places([root, center, vms, pool, outer, inner])
+    assert places.folder_of_vapp("resgroup-v2") == "DC/vm/shop/till"
+    assert places.path("resgroup-v2") == "DC/Resources/shop/till"
+    swept = Swept("VirtualMachine", "vm-1", {"parentVApp": vim.VirtualApp("resgroup-v2")}, {})
+    machine = machine_of(swept, Surroundings("vc", places, {}), (), None)
+    assert (machine.folder, machine.datacenter) == ("DC/vm/shop/till", "DC")
+
+
+def test_a_ring_of_parents_ends() -> None:
+    """No server should, and any could."""
+    one = _place(vim.Folder, "group-1", "a", parent=vim.Folder("group-2"))
+    two = _place(vim.Folder, "group-2", "b", parent=vim.Folder("group-1"))
+    assert Places([one, two]).path("group-1").startswith("b/a/b/a")
+    assert Places([one, two]).datacenter("group-1") == ""
+
+
 def test_a_snapshot_tree_is_read_to_its_depth() -> None:
     """Depth first; a tree without end is cut off."""
     made = datetime(2026, 1, 2, tzinfo=UTC)

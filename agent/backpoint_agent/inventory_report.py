@@ -30,6 +30,7 @@ COLUMNS: Final = (
     ("cannot be backed up because", False),
 )
 """Headings; True where numbers stand."""
+_VERDICTS: Final = {True: "would fail", False: "leaves it out"}
 _POWER: Final = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 
 
@@ -114,11 +115,17 @@ def record(vcenter: str, machine: Machine, views: Iterable[JobView]) -> dict[str
 
 
 def summary(machines: Iterable[Machine], views: Mapping[str, list[JobView]]) -> Iterator[str]:
-    """Lines below the table: remarks of VMs that a job would back up are worth a look."""
+    """Lines below the table: what the jobs leave out or fail at, and what is worth a look."""
     for machine in machines:
-        if any(view.wanted for view in views.get(machine.moref, ())):
-            for remark in remarks(machine):
-                yield f"{machine.name} ({machine.moref}): {remark}"
+        own = views.get(machine.moref, ())
+        who = f"{machine.name} ({machine.moref})"
+        for view in own:
+            if view.reason is not None:
+                yield f"{who}: {view.job} {_VERDICTS[view.wanted]}: {view.reason}"
+            for item in view.disks.skipped if view.disks and view.chosen else ():
+                yield f"{who}: {view.job} skips {item.disk.slot}: {item.reason}"
+        if any(view.wanted for view in own):
+            yield from (f"{who}: {remark}" for remark in remarks(machine))
 
 
 def _size(disks: Iterable[VirtualDisk]) -> int:

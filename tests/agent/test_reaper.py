@@ -241,13 +241,14 @@ def test_a_guest_that_cannot_be_thawed_is_an_alarm(scene: Scene, tmp_path: Path)
     assert len(scene.open()) == 1
 
 
-def make_unfinished(scene: Scene, name: str, **settings: str) -> str:
-    """A restore makes a VM; its moref."""
+def make_unfinished(scene: Scene, name: str, instance: str = "", **settings: str) -> str:
+    """A restore makes a VM, of this instanceUuid if it says so; its moref."""
     folder = scene.vcenter.content.searchIndex.FindByInventoryPath("DC0/vm")
     options = [vim.option.OptionValue(key=k, value=v) for k, v in settings.items()]
     spec = vim.vm.ConfigSpec(
         name=name,
         guestId="otherGuest",
+        instanceUuid=instance or None,
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         extraConfig=options,
     )
@@ -276,6 +277,26 @@ def test_an_unfinished_restored_vm_is_deleted(scene: Scene) -> None:
     names = {scene.machine(number).name for number in range(len(scene.simulator.vms()))}
     assert "somebodys" in names
     assert not names & {"known", "marked"}
+
+
+def test_an_unfinished_restored_vm_is_found_by_the_uuid_that_was_chosen(scene: Scene) -> None:
+    """Wherever it is; where it was renamed it is kept, and nothing else is taken for it."""
+    chosen = "52f0f0f0-0000-1111-2222-333344445555"
+    with scene.dying() as ledger:
+        facts = {"name": "new", "folder": "DC0/vm", "instance": chosen}
+        effect = scene.intend(ledger, "restored-machine", 0, **facts)
+    make_unfinished(scene, "new")
+    mark = {"backpoint.restore": effect.number}
+    moref = make_unfinished(scene, "other", chosen, **mark)
+    (outcome,) = scene.reap()
+    assert outcome.result == "kept"
+    assert "DC0/vm/other" in outcome.said
+    scene.run(scene.vcenter.object("VirtualMachine", scene.vm(2)).Destroy_Task)
+    made = scene.vcenter.object("VirtualMachine", moref)
+    scene.run(lambda: made.ReconfigVM_Task(spec=vim.vm.ConfigSpec(name="new")))
+    (outcome,) = scene.reap()
+    assert (outcome.result, outcome.step.vm) == ("done", moref)
+    assert moref not in scene.simulator.vms()
 
 
 def test_a_restored_vm_that_somebody_uses_is_kept(scene: Scene) -> None:

@@ -77,19 +77,25 @@ def _look_once(vcenter: VCenter, effect: Effect, patience: Patience, *, fresh: b
     match effect.kind:
         case "hotadd":
             proxy = _find_proxy(vcenter, effect.facts.get("proxy", ""))
-            tasks = _running_tasks(vcenter, proxy.moref, effect) if proxy else ()
+            tasks = _tasks_of_machine(vcenter, effect, proxy.moref) if proxy else ()
+            # Looked at again: a task that ended in between has changed it.
+            proxy = find_machine(vcenter, proxy.moref) if proxy else None
             return Sight(None, age_s, tasks, fresh, proxy=proxy)
         case "export-lease":
             return Sight(None, age_s, lease=_lease_state(vcenter, effect.facts.get("moref")))
         case "restored-machine":
+            tasks = () if "moref" in effect.facts else _tasks_of_folder(vcenter, effect)
             made = _find_made(vcenter, effect)
-            tasks = _running_tasks(vcenter, made.moref, effect) if made else ()
+            tasks = tasks if made is None else ()
             has_mark = made is not None and _has_mark(vcenter, made.moref, effect.number)
             return Sight(None, age_s, tasks, fresh, made=made, made_has_mark=has_mark)
         case _:
-            # Tasks first: what one made that ended in between, the look at the VM shows.
-            tasks = _running_tasks(vcenter, effect.vm, effect)
+            tasks = _tasks_of_machine(vcenter, effect, effect.vm)
             return Sight(find_machine(vcenter, effect.vm), age_s, tasks, fresh)
+
+
+def _tasks_of_machine(vcenter: VCenter, effect: Effect, vm: str) -> tuple[str, ...]:
+    return _running_tasks(vcenter, effect, vcenter.object("VirtualMachine", vm))
 
 
 def _age(effect: Effect, patience: Patience) -> float:
@@ -113,19 +119,26 @@ def _is_found(effect: Effect, sight: Sight) -> bool:
             return True
 
 
-def _running_tasks(vcenter: VCenter, vm: str, effect: Effect) -> tuple[str, ...]:
+def _running_tasks(vcenter: VCenter, effect: Effect, entity: Any) -> tuple[str, ...]:
+    """Names of the entity's unfinished tasks that may make or remove the effect."""
     parts = _TASKS.get(effect.kind, ())
-    machine = vcenter.object("VirtualMachine", vm)
-    return tuple(
-        name
-        for name in _unfinished(vcenter, machine)
-        if any(part in name.lower() for part in parts)
+    unfinished = _unfinished(vcenter, entity)
+    return tuple(n for n in unfinished if any(part in n.lower() for part in parts))
+
+
+def _tasks_of_folder(vcenter: VCenter, effect: Effect) -> tuple[str, ...]:
+    """Of the folder in which a restore makes its VM: there it is made."""
+    path = effect.facts.get("folder", "")
+    index = vcenter.content.searchIndex
+    folder = vcenter.call(
+        f"looking for {path}", lambda: index.FindByInventoryPath(inventoryPath=path)
     )
+    return _running_tasks(vcenter, effect, folder) if folder is not None else ()
 
 
-def _unfinished(vcenter: VCenter, machine: Any) -> Iterator[str]:
+def _unfinished(vcenter: VCenter, entity: Any) -> Iterator[str]:
     try:
-        tasks = vcenter.call("looking for running tasks", lambda: machine.recentTask)
+        tasks = vcenter.call("looking for running tasks", lambda: entity.recentTask)
     except ObjectGone:
         return
     for task in list(tasks or ())[:_TASKS_MAX]:
@@ -165,15 +178,23 @@ def _lease_state(vcenter: VCenter, moref: str | None) -> Literal["alive", "gone"
 
 
 def _find_made(vcenter: VCenter, effect: Effect) -> Machine | None:
+    """The VM of the moref that was learned, of the instanceUuid that the restore chose, or else of
+    the place and name."""
     if moref := effect.facts.get("moref"):
         return find_machine(vcenter, moref)
+    index = vcenter.content.searchIndex
+    if instance := effect.facts.get("instance"):
+        found = vcenter.call(
+            f"looking for the VM {instance}",
+            lambda: index.FindByUuid(uuid=instance, vmSearch=True, instanceUuid=True),
+        )
+        return find_machine(vcenter, str(found._moId)) if found is not None else None
     folder, name = effect.facts.get("folder", ""), effect.facts.get("name", "")
     if not folder or not name:
         return None
-    index = vcenter.content.searchIndex
+    path = f"{folder}/{_escaped(name)}"
     found = vcenter.call(
-        f"looking for {name}",
-        lambda: index.FindByInventoryPath(inventoryPath=f"{folder}/{_escaped(name)}"),
+        f"looking for {path}", lambda: index.FindByInventoryPath(inventoryPath=path)
     )
     # A folder may stand there too.
     is_machine = found is not None and type(found).__name__.endswith("VirtualMachine")

@@ -175,6 +175,9 @@ def _plan_restored_machine(effect: Effect, sight: Sight) -> Step:
     path = f"{effect.facts.get('folder', '')}/{effect.facts.get('name', '')}"
     if f"{made.folder}/{made.name}" != path:
         return keep(effect, f"the unfinished VM {path} now is {made.folder}/{made.name}")
+    chosen = effect.facts.get("instance")
+    if chosen is not None and made.identity.instance != chosen:
+        return keep(effect, f"the VM {path} has another instanceUuid than the restore gave it")
     if moref is None and not sight.made_has_mark:
         return keep(effect, f"a VM {path} is there, and nothing proves that a restore made it")
     if made.power != "poweredOff":

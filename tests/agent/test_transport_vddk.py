@@ -213,6 +213,20 @@ def test_a_wrong_password_is_refused_and_leaves_nothing(
         ready.close()
 
 
+def test_what_vddk_says_of_a_disk_it_cannot_open_is_told(
+    trial: Trial, settings: VddkSettings
+) -> None:
+    """nbdkit goes on listening then; its words are the only hint at what is wrong."""
+    words = ("/usr/bin/nbdkit", "--foreground", "--exit-with-parent", "--unix", "{socket}", "eval")
+    fails = "open=echo EIO the host key is not the one that was expected >&2; exit 1"
+    own = settings.model_copy(update={"command": (*words, fails, "get_size=echo 1M")})
+    with frozen(trial.vcenter, trial.vm) as machine:
+        ready = vddk(trial, own).prepare(machine)
+        with pytest.raises(TransportUnusable, match="the host key is not the one"):
+            ready.open(machine.disks[0])
+        ready.close()
+
+
 def test_a_disk_of_another_size_is_refused(trial: Trial, settings: VddkSettings) -> None:
     """What VDDK serves is not what was frozen; the process ends."""
     with frozen(trial.vcenter, trial.vm) as machine:

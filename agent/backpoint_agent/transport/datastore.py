@@ -21,15 +21,11 @@ from typing import Final
 from backpoint_agent.errors import TaskFailed, TransportUnusable
 from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.transport.contract import FrozenMachine
-from backpoint_agent.transport.flat_disk import (
-    DESCRIPTOR_LIMIT,
-    flat_file_of,
-    refuse_delta,
-    refuse_other_size,
-)
+from backpoint_agent.transport.flat_disk import flat_file_of, refuse_delta, refuse_other_size
 from backpoint_agent.vsphere.datastore_files import split_datastore_path
 from backpoint_repo.errors import SourceError
 from backpoint_repo.source.raw_image import RawImage
+from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT
 
 _STEP_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 

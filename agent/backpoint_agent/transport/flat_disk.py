@@ -14,8 +14,6 @@ from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.machine import VirtualDisk
 from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT, parse_vmdk_descriptor
 
-__all__ = ["DESCRIPTOR_LIMIT", "flat_file_of", "refuse_delta", "refuse_other_size"]
-
 _HOW: Final = "use vddk, hotadd or export for it"
 
 

@@ -17,16 +17,12 @@ from backpoint_agent.errors import TransportUnusable, VSphereError
 from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.contract import FrozenMachine
-from backpoint_agent.transport.flat_disk import (
-    DESCRIPTOR_LIMIT,
-    flat_file_of,
-    refuse_delta,
-    refuse_other_size,
-)
+from backpoint_agent.transport.flat_disk import flat_file_of, refuse_delta, refuse_other_size
 from backpoint_agent.vsphere.datastore_files import REQUEST_LIMIT, DatastoreFile
 from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.errors import SourceError
 from backpoint_repo.source.contract import Extent
+from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT
 
 _LOOK_S: Final = 0.25
 

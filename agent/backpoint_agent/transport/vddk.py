@@ -220,10 +220,7 @@ class VddkImage:
     def _explained(self, error: SourceError) -> SourceError:
         """With what the process said, dead or alive. Raises Stopped where that is why."""
         self._stop.check()
-        explained = self._child.explained(error)
-        if explained is not error:
-            return explained
-        return SourceError(f"{error}; last words of the server: {self._child.last_words()}")
+        return self._child.explained(error)
 
     def _connect(self) -> NbdConnection:
         return NbdConnection(self._child.address, self._name, _ANSWER_LIMIT_S)

@@ -104,21 +104,21 @@ class NbdChild:
             waiting = isinstance(refusal, FileNotFoundError | ConnectionRefusedError)
             # Code 0: it only ended because we did not like what it offered, and hung up.
             if gone.poll(patience_ms) and (self._child.wait() or waiting):
-                why = f"{self._program} cannot open {self._name!r}: {self.last_words()}"
+                why = f"{self._program} cannot open {self._name!r}: {self._last_words()}"
                 raise SourceError(why) from refusal
             if not waiting:
                 why = f"no use of {self._program} for {self._name!r}: {refusal}"
-                raise SourceError(why) from refusal
+                raise SourceError(self._with_its_words(why)) from refusal
             if time.monotonic() > deadline:
                 why = f"{self._program} did not open {self._name!r} within {_START_LIMIT_S:g} s"
                 raise SourceError(why) from refusal
 
     def explained(self, error: SourceError) -> SourceError:
-        """Add the child's end to `error`, if it has ended."""
+        """Add the child's end to `error`, or what it said so far where it has not ended."""
         try:
             self._child.wait(_LAST_WORDS_MS / 1000)
         except subprocess.TimeoutExpired:
-            return error
+            return SourceError(self._with_its_words(str(error)))
         return SourceError(f"{error}; {self._obituary()}")
 
     def await_end(self, limit_s: float) -> None:
@@ -134,10 +134,23 @@ class NbdChild:
         if code:
             raise SourceError(f"closing {self._name!r} failed: {self._obituary()}")
 
-    def last_words(self) -> str:
-        """The end of what it said on its standard error, in one line."""
-        if self._stderr.closed:
-            return "it was closed"
+    def close(self) -> None:
+        """End it, if it still runs. Idempotent."""
+        self._opened.close()
+
+    def _obituary(self) -> str:
+        code = self._child.returncode
+        return f"{self._program} ended with code {code}: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        return "it was closed" if self._stderr.closed else self._said() or "it said nothing"
+
+    def _with_its_words(self, why: str) -> str:
+        said = "" if self._stderr.closed else self._said()
+        return f"{why}; {self._program} says: {said}" if said else why
+
+    def _said(self) -> str:
+        """The end of what is on its standard error, in one line that is safe for a terminal."""
         descriptor = self._stderr.fileno()
         start = max(0, os.fstat(descriptor).st_size - _STDERR_LIMIT)
         # pread: the child writes through the same file position.
@@ -145,15 +158,8 @@ class NbdChild:
         if self._secret:
             # Where the reading begins in the middle, it may begin in the middle of the secret.
             said = said.replace(self._secret, "***")[len(self._secret) if start else 0 :]
-        return "; ".join(line for line in said.splitlines() if line) or "it said nothing"
-
-    def close(self) -> None:
-        """End it, if it still runs. Idempotent."""
-        self._opened.close()
-
-    def _obituary(self) -> str:
-        code = self._child.returncode
-        return f"{self._program} ended with code {code}: {self.last_words()}"
+        said = "; ".join(line for line in said.splitlines() if line)
+        return "".join(character if character.isprintable() else "?" for character in said)
 
     def _end(self) -> None:
         self._child.terminate()

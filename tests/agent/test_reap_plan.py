@@ -77,6 +77,9 @@ def test_of_what_cannot_be_seen_nothing_is_concluded(kind: EffectKind) -> None:
     away = some_machine(connected=False, power="poweredOff")
     seen = Sight(away, 3600.0, proxy=away, made=away, lease="unknown")
     assert plan_effect(effect(kind, program="/thaw", file="f"), seen).action == "keep"
+    closed = some_machine(hindrances=("the account may not read its configuration",))
+    seen = Sight(closed, 3600.0, proxy=closed, made=closed)
+    assert plan_effect(effect(kind, program="/thaw", file="f"), seen).action == "keep"
 
 
 @pytest.mark.parametrize("kind", ["snapshot", "freeze", "change-tracking", "restore-over"])

@@ -79,8 +79,9 @@ def _consolidate(means: Means, step: Step) -> str:
 def _detach(means: Means, step: Step) -> str:
     proxy = means.vcenter.object("VirtualMachine", step.vm)
     devices = means.vcenter.call("reading the proxy's disks", lambda: proxy.config.hardware.device)
+    file = _facts(step).get("file")
     disk = next((d for d in devices if str(d.key) == step.target), None)
-    if disk is None:
+    if disk is None or getattr(disk.backing, "fileName", None) != file:
         return "was not attached any more"
     run_task(
         means.vcenter,

@@ -59,8 +59,9 @@ def in_order(effects: Iterable[Effect]) -> list[Effect]:
 def plan_effect(effect: Effect, sight: Sight) -> Step:
     """What to do about one effect."""
     seen = sight.made or sight.proxy or sight.machine
-    if seen is not None and not seen.connected:
-        return keep(effect, f"{seen.name} cannot be seen: its host is not connected")
+    if seen is not None and (not seen.connected or seen.hindrances):
+        why = "; ".join(seen.hindrances) or "its host is not connected to vCenter"
+        return keep(effect, f"{seen.name} cannot be seen as it is: {why}")
     return _PLANS[effect.kind](effect, sight)
 
 

@@ -126,7 +126,7 @@ def test_a_delta_on_a_users_snapshot_is_left_to_another_transport(tmp_path: Path
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "web_0.vmdk").write_bytes(describe_flat_disk("f", 1 << 20, b""))
     (tmp_path / "web" / "f").write_bytes(bytes(1 << 20))
-    machine = a_vm(1)
+    machine = replace(a_vm(1), disks=(some_disk(disk_uuid=""),))
     datastore = DatastoreTransport({"ds1": tmp_path})
     assert choose_transport(("datastore",), [datastore], machine).transport.name == "datastore"
     delta = replace(machine, disks=(some_disk(has_parent=True),))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def mount(tmp_path: Path) -> Path:
 
 def opened(mount: Path, disk: VirtualDisk | None = None) -> bytes:
     """All bytes of the disk, through the transport."""
-    disk = disk or some_disk()
+    disk = disk or some_disk(disk_uuid="")
     machine = FrozenMachine(some_machine(), "snapshot-1", (disk,))
     transport = DatastoreTransport({"ds1": mount}).prepare(machine)
     source = transport.open(disk)
@@ -130,6 +129,19 @@ def test_a_descriptor_of_anything_but_one_flat_file_is_refused(mount: Path, exte
         opened(mount)
 
 
+def test_a_folder_that_is_another_datastore_is_found_out(mount: Path) -> None:
+    """A file of the right name and size is not enough: the disk's uuid stands in its descriptor."""
+    descriptor = mount / "web" / "web_0.vmdk"
+    text = descriptor.read_text()
+    own = text.partition('ddb.uuid = "')[2].partition('"')[0]
+    hexadecimal = own.replace(" ", "").replace("-", "")
+    as_vcenter_says = f"{hexadecimal[:8]}-{hexadecimal[8:20]}-{hexadecimal[20:]}".upper()
+    opened(mount, some_disk(disk_uuid=as_vcenter_says))
+    other = as_vcenter_says[:-1] + ("0" if as_vcenter_says[-1] != "0" else "1")
+    with pytest.raises(TransportUnusable, match="is of another disk, whose uuid"):
+        opened(mount, some_disk(disk_uuid=other))
+
+
 def test_a_descriptor_of_gigabytes_is_not_read(mount: Path) -> None:
     """A disk's own bytes under the descriptor's name cost no memory."""
     with (mount / "web" / "web_0.vmdk").open("r+b") as descriptor:
@@ -191,7 +203,7 @@ def test_a_missing_file_is_named(mount: Path) -> None:
 
 def test_a_file_cut_short_while_it_is_read_is_an_error(mount: Path) -> None:
     """Zeros for what is missing would be a wrong backup."""
-    disk = some_disk()
+    disk = some_disk(disk_uuid="")
     machine = FrozenMachine(some_machine(), "snapshot-1", (disk,))
     source = DatastoreTransport({"ds1": mount}).prepare(machine).open(disk)
     os.truncate(mount / "web" / "web_0-flat.vmdk", 8192)
@@ -205,4 +217,4 @@ def test_a_disk_at_the_datastores_top_is_found(mount: Path) -> None:
     (mount / "web" / "web_0.vmdk").rename(mount / "top.vmdk")
     (mount / "web" / "web_0-flat.vmdk").rename(mount / "web_0-flat.vmdk")
     expected = (mount / "web_0-flat.vmdk").read_bytes()
-    assert opened(mount, replace(some_disk(), file="[ds1] top.vmdk")) == expected
+    assert opened(mount, some_disk(disk_uuid="", file="[ds1] top.vmdk")) == expected

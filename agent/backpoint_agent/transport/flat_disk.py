@@ -8,12 +8,14 @@ format only VMware's own ways read.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.machine import VirtualDisk
 from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT, parse_vmdk_descriptor
 
+_UUID: Final = re.compile(rb'^[ \t]*ddb\.uuid[ \t]*=[ \t]*"([0-9A-Fa-f \-]{32,64})"', re.MULTILINE)
 _HOW: Final = "use vddk, hotadd or export for it"
 
 
@@ -38,11 +40,13 @@ def flat_file_of(disk: VirtualDisk, descriptor: bytes) -> str:
     """The datastore path of the disk's flat file, "[ds] folder/name-flat.vmdk".
 
     Raises TransportUnusable where the descriptor describes anything but one flat file beside it,
-    of the disk's size, from its first byte.
+    of the disk's size, from its first byte; or another disk, which a folder that is not the
+    datastore it is taken for may have under the same name.
     """
     try:
         if len(descriptor) > DESCRIPTOR_LIMIT:
             raise ValueError("it is too large for a descriptor")
+        _refuse_other_uuid(descriptor, disk.disk_uuid)
         name = _flat_name(descriptor, disk.size)
     except ValueError as error:
         raise TransportUnusable(
@@ -70,3 +74,13 @@ def _flat_name(descriptor: bytes, size: int) -> str:
     if "/" in name or name in (".", "..") or not name.isprintable():
         raise ValueError(f"its extent {name!r} lies elsewhere")
     return name
+
+
+def _refuse_other_uuid(descriptor: bytes, uuid: str) -> None:
+    """vCenter writes it "6000C29a-...", the file "60 00 C2 9a ...". Raises ValueError."""
+    found = _UUID.search(descriptor)
+    if found is None or not uuid:
+        return
+    here, there = (re.sub("[^0-9a-f]", "", text.lower()) for text in (found[1].decode(), uuid))
+    if here != there:
+        raise ValueError(f"this file is of another disk, whose uuid is {here} and not {there}")

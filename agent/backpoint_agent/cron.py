@@ -17,6 +17,8 @@ from cronsim import CronSim, CronSimError
 _LOOK_BACKS: Final = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 32, 367, 1464, 2930))
 """How far back the last due moment is sought, nearest first. 29 February may be 8 years apart."""
 
+_LONGEST: Final = 500
+
 
 class BadCron(ValueError):
     """The text is no cron expression; the message follows the name of what has it."""
@@ -24,6 +26,8 @@ class BadCron(ValueError):
 
 def check_cron(expression: str) -> None:
     """Raises BadCron where it is none, or never comes."""
+    if len(expression) > _LONGEST:
+        raise BadCron(f"is longer than {_LONGEST} characters")
     if len(expression.split()) != 5:
         raise BadCron("must have five fields: minute, hour, day of month, month, day of week")
     try:

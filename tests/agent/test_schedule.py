@@ -110,12 +110,34 @@ def test_due_times_do_not_depend_on_where_the_search_begins(
 
 @pytest.mark.parametrize(
     "expression",
-    ["", "* * * *", "* * * * * *", "@daily", "60 * * * *", "* * 30 2 *", "0 0 1 13 *", "a b c d e"],
+    [
+        "",
+        "* * * *",
+        "* * * * * *",
+        "@daily",
+        "60 * * * *",
+        "* * 30 2 *",
+        "0 0 1 13 *",
+        "a b c d e",
+        "9" * 6000 + " 0 * * *",
+    ],
 )
 def test_bad_expressions_are_refused(expression: str) -> None:
     """Also those that never come."""
     with pytest.raises(BadCron):
         check_cron(expression)
+
+
+@given(st.lists(st.text("0159*/-,L#W MONJULSUN", min_size=1, max_size=6), min_size=5, max_size=5))
+def test_expressions_are_refused_or_work(fields: list[str]) -> None:
+    """Nothing else comes of any text: a due time, or BadCron."""
+    expression = " ".join(field.replace(" ", "*") for field in fields)
+    try:
+        check_cron(expression)
+    except BadCron:
+        return
+    following = next_due(expression, berlin("2026-06-01 12:00"))
+    assert last_due(expression, following.astimezone(BERLIN)) == following
 
 
 def test_a_job_runs_once_for_each_night() -> None:

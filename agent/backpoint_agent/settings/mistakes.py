@@ -6,6 +6,7 @@ refusal speaks; never what stands where a secret belongs, which must not end up 
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ _LONGEST: Final = 400
 """Characters of a part of a message; a key may be as long as the file."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_KEYS: Final = re.compile(r"\('[^'\\]*'(?:, '[^'\\]*'|,)*\)")
+"""How tomllib shows a dotted key."""
 _EXPECTED: Final = {
     "string_type": "a string",
     "path_type": "a string",
@@ -61,7 +64,7 @@ class Mistake:
 
 def syntax_mistake(text: str, error: Exception) -> Mistake:
     """What tomllib refused, with its line."""
-    message = str(error)
+    message = _KEYS.sub(lambda keys: dotted(ast.literal_eval(keys[0])), str(error))
     if not isinstance(error, tomllib.TOMLDecodeError):
         # Only numbers get this far; Python speaks of its own settings then.
         return Mistake(1, "", "a number is too long")

@@ -6,6 +6,7 @@ that the file names; whether those exist is for whoever uses them, and for `conf
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ VARIABLE: Final = "BACKPOINT_CONFIG"
 
 LARGEST: Final = 1 << 20
 """Bytes. A thousand jobs fit; what is larger is some other file."""
+
+_TOO_DOTTED: Final = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){64}""")
+"""tomllib's time, and our memory, grow with the square of a key's parts."""
 
 
 def settings_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -63,6 +67,10 @@ def examine_settings_file(path: Path) -> Settings | list[Mistake]:
 
 def examine_settings(text: str, folder: Path) -> Settings | list[Mistake]:
     """As the file's; folder: which relative paths are relative to."""
+    dotted = _TOO_DOTTED.search(text)
+    if dotted is not None:
+        line = text.count("\n", 0, dotted.start()) + 1
+        return [Mistake(line, "", "has a key of more than 64 parts")]
     try:
         # tomllib does this for files only; line numbers stay as they are.
         text = text.replace("\r\n", "\n")

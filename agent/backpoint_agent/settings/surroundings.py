@@ -88,8 +88,12 @@ def _ever_starts(job: Job, schedule: str, now: datetime) -> bool:
 def _transport_doubts(settings: Settings) -> Iterator[str]:
     transports = settings.transports
     for name, folder in transports.datastores.items():
-        if not folder.is_dir():
-            yield f"transports.datastores.{name}: there is no folder {folder}"
+        key = f"transports.datastores.{name}"
+        try:
+            if not any(folder.iterdir()):
+                yield f"{key}: {folder} is empty; is the datastore mounted?"
+        except OSError as error:
+            yield f"{key}: {folder} cannot be used: {error.strerror}"
     if transports.vddk is not None:
         yield from _vddk_doubts(transports.vddk)
     if transports.hotadd is not None and not transports.hotadd.by_id.is_dir():

@@ -32,8 +32,9 @@ from backpoint_repo.errors import BackpointError
 
 READY_LIMIT_S: Final = 300.0
 _LOOK_S: Final = 0.5
-_TIMEOUTS_S: Final = range(6, 301)
-"""Believable lease timeouts; hosts have been seen to say 300,000,000."""
+_SHORTEST_TIMEOUT_S: Final = 6
+_LONGEST_TIMEOUT_S: Final = 300
+"""What vCenter uses; hosts have been seen to say 300,000,000."""
 _DEVICES_MAX: Final = 1024
 _TEXT_MAX: Final = 2048
 
@@ -88,11 +89,10 @@ class ExportLease:
         except BaseException:
             self.abort()
             raise
-        every_s = min(max(int(info.leaseTimeout or 0), _TIMEOUTS_S.start), _TIMEOUTS_S.stop) / 3
-        self._keeper = threading.Thread(
+        every_s = plan_keep_alive(int(info.leaseTimeout or 0))
+        threading.Thread(
             target=self._keep_alive, args=(every_s,), name="export-lease", daemon=True
-        )
-        self._keeper.start()
+        ).start()
 
     def complete(self) -> None:
         """Everything was read. Raises nothing; harmless when it has ended."""
@@ -165,6 +165,11 @@ class ExportLease:
             self.warnings.append(
                 f"{error}; while the lease lasts, {self._name} can be neither powered on nor moved"
             )
+
+
+def plan_keep_alive(timeout_s: int) -> float:
+    """Seconds between two signs of life, of which two may be lost; timeout_s: as the lease says."""
+    return min(max(timeout_s, _SHORTEST_TIMEOUT_S), _LONGEST_TIMEOUT_S) / 3
 
 
 def _devices(info: Any) -> tuple[LeasedDevice, ...]:

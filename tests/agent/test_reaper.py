@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -16,13 +17,9 @@ from backpoint_agent import snapshot_name
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.machine_lock import machine_lock
 from backpoint_agent.reaping.reap import (
-    forget,
     reap_effects,
-    reap_strays,
-    settle_restore,
     show_effects,
 )
-from backpoint_agent.reaping.strays import Wishes
 from backpoint_agent.settings.model import (
     GuestLogin,
     Job,
@@ -33,7 +30,8 @@ from backpoint_agent.settings.model import (
 )
 from backpoint_agent.stopping import Stop
 from dying_run import STEPS, attach
-from reaper_scene import LIMIT_S, Scene, running_scene, vim
+from frozen_vm import logged_in
+from reaper_scene import LIMIT_S, Scene, running_scene
 
 DAY_S = 86_400.0
 TESTS = Path(__file__).parents[1]
@@ -241,95 +239,6 @@ def test_a_guest_that_cannot_be_thawed_is_an_alarm(scene: Scene, tmp_path: Path)
     assert len(scene.open()) == 1
 
 
-def make_unfinished(scene: Scene, name: str, instance: str = "", **settings: str) -> str:
-    """A restore makes a VM, of this instanceUuid if it says so; its moref."""
-    folder = scene.vcenter.content.searchIndex.FindByInventoryPath("DC0/vm")
-    options = [vim.option.OptionValue(key=k, value=v) for k, v in settings.items()]
-    spec = vim.vm.ConfigSpec(
-        name=name,
-        guestId="otherGuest",
-        instanceUuid=instance or None,
-        files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
-        extraConfig=options,
-    )
-    pool = scene.managed().resourcePool
-    made = scene.run(lambda: folder.CreateVM_Task(config=spec, pool=pool))
-    return str(made._moId)
-
-
-def test_an_unfinished_restored_vm_is_deleted(scene: Scene) -> None:
-    """One whose moref is known by that, one that carries our mark by the mark, and no other."""
-    with scene.dying() as ledger:
-        known = scene.intend(ledger, "restored-machine", name="known", folder="DC0/vm")
-        ledger.learned(known, {"moref": make_unfinished(scene, "known")})
-        marked = scene.intend(ledger, "restored-machine", name="marked", folder="DC0/vm")
-        make_unfinished(scene, "marked", **{"backpoint.restore": marked.number})
-        scene.intend(ledger, "restored-machine", name="somebodys", folder="DC0/vm")
-        make_unfinished(scene, "somebodys", **{"backpoint.restore": known.number})
-        scene.intend(ledger, "restored-machine", name="never made", folder="DC0/vm")
-    results = {outcome.step.what: outcome.result for outcome in scene.reap()}
-    assert results == {
-        "delete the VM DC0/vm/known": "done",
-        "delete the VM DC0/vm/marked": "done",
-        "the VM being restored stays in the ledger": "kept",
-        "nothing to undo of the VM being restored": "done",
-    }
-    names = {scene.machine(number).name for number in range(len(scene.simulator.vms()))}
-    assert "somebodys" in names
-    assert not names & {"known", "marked"}
-
-
-def test_an_unfinished_restored_vm_is_found_by_the_uuid_that_was_chosen(scene: Scene) -> None:
-    """Wherever it is; where it was renamed it is kept, and nothing else is taken for it."""
-    chosen = "52f0f0f0-0000-1111-2222-333344445555"
-    with scene.dying() as ledger:
-        facts = {"name": "new", "folder": "DC0/vm", "instance": chosen}
-        effect = scene.intend(ledger, "restored-machine", 0, **facts)
-    make_unfinished(scene, "new")
-    mark = {"backpoint.restore": effect.number}
-    moref = make_unfinished(scene, "other", chosen, **mark)
-    (outcome,) = scene.reap()
-    assert outcome.result == "kept"
-    assert "DC0/vm/other" in outcome.said
-    scene.run(scene.vcenter.object("VirtualMachine", scene.vm(2)).Destroy_Task)
-    made = scene.vcenter.object("VirtualMachine", moref)
-    scene.run(lambda: made.ReconfigVM_Task(spec=vim.vm.ConfigSpec(name="new")))
-    (outcome,) = scene.reap()
-    assert (outcome.result, outcome.step.vm) == ("done", moref)
-    assert moref not in scene.simulator.vms()
-
-
-def test_a_restored_vm_that_somebody_uses_is_kept(scene: Scene) -> None:
-    """Renamed or powered on it is not ours to delete any more."""
-    with scene.dying() as ledger:
-        for name in ("renamed", "started"):
-            effect = scene.intend(ledger, "restored-machine", name=name, folder="DC0/vm")
-            ledger.learned(effect, {"moref": make_unfinished(scene, name)})
-    renamed, started = (
-        scene.vcenter.object("VirtualMachine", m) for m in scene.simulator.vms()[2:]
-    )
-    scene.run(lambda: renamed.ReconfigVM_Task(spec=vim.vm.ConfigSpec(name="production")))
-    scene.run(started.PowerOnVM_Task)
-    scene.simulator.forget_calls()
-    assert [outcome.result for outcome in scene.reap()] == ["kept", "kept"]
-    assert scene.acts() == []
-
-
-def test_a_half_done_restore_is_an_alarm_until_one_finishes(scene: Scene) -> None:
-    """Nothing can be undone; a restore that finishes, or a user's word, closes it."""
-    with scene.dying() as ledger:
-        for number in range(2):
-            scene.intend(ledger, "restore-over", number)
-    assert [outcome.result for outcome in scene.reap()] == ["kept", "kept"]
-    with Ledger(scene.state.ledger) as ledger:
-        settle_restore(ledger, scene.vcenter.uuid, scene.vm(0))
-        (left,) = ledger.open_effects()
-        assert left.vm == scene.vm(1)
-        assert forget(ledger, left.number)
-        assert forget(ledger, left.number) is None
-    assert scene.reap() == []
-
-
 def test_showing_changes_nothing(scene: Scene) -> None:
     """A dry run plans the same and calls no method that has an effect."""
     scene.leave_snapshot()
@@ -395,67 +304,14 @@ def test_while_vcenter_is_down_all_stays_open(scene: Scene) -> None:
     scene.leave_snapshot()
     with scene.dying() as ledger:
         scene.intend(ledger, "restore-over", 1)
-    scene.simulator.drop_connections(-1)
-    with Ledger(scene.state.ledger) as ledger:
-        stopped = scene.means(ledger)
-        impatient = scene.account.model_copy(update={"request_limit_s": 1})
-        vars(scene.vcenter)["_settings"] = impatient
-        outcomes = list(reap_effects(stopped, scene.state.locks))
+    impatient = scene.account.model_copy(update={"request_limit_s": 1})
+    with logged_in(impatient) as vcenter, Ledger(scene.state.ledger) as ledger:
+        scene.simulator.drop_connections(-1)
+        means = dataclasses.replace(scene.means(ledger), vcenter=vcenter)
+        outcomes = list(reap_effects(means, scene.state.locks))
     assert [outcome.result for outcome in outcomes] == ["kept", "kept"]
     scene.simulator.clear()
     assert [outcome.result for outcome in scene.reap()] == ["done", "kept"]
-
-
-def stray_outcomes(scene: Scene, *, days: float = 0, **wishes: bool) -> dict[str, str]:
-    """What becomes of strays on all VMs so many days later: action by what it is about."""
-    with Ledger(scene.state.ledger) as ledger:
-        now = Wishes(scene.means(ledger).ledger._clock() + days * DAY_S, **wishes)
-        machines = [scene.machine(number) for number in range(2)]
-        outcomes = list(reap_strays(scene.means(ledger), scene.state.locks, machines, now))
-    return {f"{o.step.vm_name}: {o.step.what}": o.result for o in outcomes}
-
-
-def test_a_snapshot_that_no_ledger_knows_goes_only_when_asked_for_and_old(scene: Scene) -> None:
-    """The state folder was lost: ours is told, and removed with --orphans after a day."""
-    with scene.dying() as ledger:
-        effect = scene.intend(ledger, "snapshot")
-        scene.our_snapshot(effect)
-        scene.user_snapshot(snapshot_name.make_name(effect.number[:-1] + "7"))
-        ledger.undone(effect, "the ledger is lost")
-    name = scene.machine().name
-    ours = f"{name}: remove snapshot {snapshot_name.make_name(effect.number)}"
-    users = f"{name}: remove snapshot {snapshot_name.make_name(effect.number[:-1] + '7')}"
-    assert stray_outcomes(scene) == {ours: "told", users: "told"}
-    assert stray_outcomes(scene, orphans=True) == {ours: "told", users: "told"}
-    assert stray_outcomes(scene, days=2) == {ours: "told", users: "told"}
-    assert len(scene.tree()) == 2
-    assert stray_outcomes(scene, days=2, orphans=True) == {ours: "done", users: "told"}
-    assert [name for _, name, _ in scene.tree()] == [users.rpartition(" ")[2]]
-
-
-def test_a_snapshot_of_a_living_process_is_no_orphan(scene: Scene) -> None:
-    """What a run has open now is nobody's to remove, however old it looks."""
-    with Ledger(scene.state.ledger) as running:
-        scene.our_snapshot(scene.intend(running, "snapshot"))
-        assert stray_outcomes(scene, days=2, orphans=True, consolidate=True) == {}
-
-
-def test_a_vm_on_a_delta_disk_without_snapshot_is_told_and_merged_when_asked(scene: Scene) -> None:
-    """The state that nobody notices until the datastore is full."""
-    scene.simulator.orphan_delta(scene.vm())
-    what = f"{scene.machine().name}: consolidate its disks"
-    assert stray_outcomes(scene) == {what: "told"}
-    assert scene.machine().consolidation_needed
-    assert stray_outcomes(scene, consolidate=True) == {what: "done"}
-    assert stray_outcomes(scene) == {}
-    assert not scene.machine().disks[0].has_parent
-
-
-def test_users_snapshots_are_no_strays(scene: Scene) -> None:
-    """A VM with snapshots of a user's runs on a delta disk, and that is as it should be."""
-    scene.user_snapshot("before the upgrade")
-    assert stray_outcomes(scene, days=400, orphans=True, consolidate=True) == {}
-    assert len(scene.tree()) == 1
 
 
 @pytest.mark.parametrize("step", STEPS)

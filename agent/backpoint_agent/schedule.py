@@ -86,12 +86,6 @@ def sleep_s(now: datetime, jobs: Iterable[Job]) -> float:
     return min((LONGEST_SLEEP_S, *until))
 
 
-def clock_step_s(wall: tuple[float, float], monotonic: tuple[float, float]) -> float:
-    """By how much the wall clock was put forward (or back, negative) between two looks at both, in
-    seconds; for telling it, since planning needs no such figure."""
-    return (wall[1] - wall[0]) - (monotonic[1] - monotonic[0])
-
-
 def _believed(now: datetime, remembered: datetime | None) -> datetime:
     moment = now.astimezone(UTC)
     if remembered is None or remembered.astimezone(UTC) > moment + BELIEVED_AHEAD:

@@ -21,7 +21,6 @@ from backpoint_agent.schedule import (
     LONGEST_SLEEP_S,
     Due,
     Step,
-    clock_step_s,
     next_start,
     plan_due,
     plan_step,
@@ -265,12 +264,6 @@ def test_starts_fall_in_windows() -> None:
     assert starts_in_window(job(window=NIGHT), evening)
     assert not starts_in_window(job(window=NIGHT), noon)
     assert starts_in_window(job(), noon)
-
-
-def test_clock_steps_are_told() -> None:
-    """The difference of both clocks' progress."""
-    assert clock_step_s((1000.0, 1030.0), (5.0, 35.0)) == 0
-    assert clock_step_s((1000.0, 1030.0 - 7200), (5.0, 35.0)) == -7200
 
 
 _ZONE_PROGRAM = """

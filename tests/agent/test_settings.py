@@ -33,6 +33,10 @@ from config_text import FOLDER, VALID, right, with_job, with_vcenter, wrong
             with_job("limits.per_host = 0x10000000000000000000\n"),
             "f:12: jobs.nightly.limits.per_host: must be at most 1000, is far beyond it",
         ),
+        (
+            with_job("change_tracking.audit.probability = 1.5\n"),
+            "f:12: jobs.nightly.change_tracking.audit.probability: must be at most 1, is 1.5",
+        ),
         (with_job("rpo_hours = 0\n"), "f:12: jobs.nightly.rpo_hours: must be more than 0, is 0"),
         (
             with_job("quiesce.retry_after_s = inf\n"),

@@ -21,7 +21,6 @@ from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.choose import choose_transport, transports_of
 from backpoint_agent.transport.vddk import (
     REQUEST_LIMIT,
-    OpenVddk,
     VddkImage,
     VddkTransport,
     plan_command,
@@ -239,21 +238,19 @@ def test_a_disk_of_another_size_is_refused(trial: Trial, settings: VddkSettings)
         os.truncate(flat, DISK_SIZE)
 
 
-def test_a_stop_ends_a_read_that_waits(tmp_path: Path) -> None:
+def test_a_stop_ends_a_read_that_waits() -> None:
     """A server that does not answer is ended: the reader is told that it was stopped."""
     stop = Stop()
     command = (
         "nbdkit", "--foreground", "--exit-with-parent", "--unix", "{socket}",
         "--filter=delay", "memory", "1M", "rdelay=60",
     )  # fmt: skip
-    ready = OpenVddk(command, {}, "secret", "", stop)
     image = VddkImage(some_disk(), command, {}, "secret", stop)
     threading.Timer(0.2, stop.request, ("somebody asked",)).start()
     with pytest.raises(Stopped, match="somebody asked"):
         image.read_into(0, memoryview(bytearray(4096)))
     image.close()
     assert gone(image.pid)
-    ready.close()
 
 
 ORPHAN = """

@@ -1,6 +1,6 @@
 """The simulator measures the agent, so its disks, snapshots and changed blocks are shown to be so.
 
-See also `test_simulator_faults` and `test_simulator_services`.
+See also the other `test_simulator_*`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # What build changes in govmomi's own files, each with its reason. Sourced by build, which knows
 # `patch`: a file, and expressions that must each change something.
 
@@ -63,12 +63,13 @@ patch folder.go \
     's/^\tcreate := NewTask(&createVM{$/\tspec := types.VirtualMachineConfigSpec{\n\t\tName:  c.req.Name,\n\t\tFiles: \&types.VirtualMachineFileInfo{VmPathName: c.req.Path},\n\t}\n\tvadpVMX(\&spec)\n&/' \
     '/^\t\t\tConfig: types.VirtualMachineConfigSpec{$/,/^\t\t\t},$/c\			Config: spec,'
 
-# NFC leases have an address, and an import that is aborted leaves no VM.
+# NFC leases have an address, take a moment, and time out; an import that is aborted leaves no VM.
 patch resource_pool.go \
     's/Host:   "\*",/Host:   ctx.svc.Listen.Host,/' \
     's/^\t\tReturnval: ref,$/\t\tReturnval: vadpImport(ref),/'
 patch http_nfc_lease.go \
-    's/^func (l \*HttpNfcLease) HttpNfcLeaseAbort(/func (l *HttpNfcLease) stockHttpNfcLeaseAbort(/'
+    's/^func (l \*HttpNfcLease) HttpNfcLease\(Abort\|Progress\)(/func (l *HttpNfcLease) stockHttpNfcLease\1(/' \
+    's/^\tnfcLease.Store(lease.Reference(), lease)$/&\n\tvadpLease(lease)/'
 
 # A datastore is one, on however many hosts; an NFS export of this machine is its own folder.
 patch host_datastore_system.go \

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
@@ -19,11 +20,67 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
+const (
+	leaseStart          = 10 * time.Millisecond
+	defaultLeaseTimeout = 300 * time.Second
+)
+
+// vadpLease is called for each new lease: it is ready after a moment, and ends when its client has
+// not told any progress for long.
+func vadpLease(l *HttpNfcLease) {
+	timeout := vadp.leaseTimeout
+	l.State = types.HttpNfcLeaseStateInitializing
+	l.Info.LeaseTimeout = int32((timeout + time.Second - 1) / time.Second)
+	vadp.progress[l.Self] = time.Now()
+	go func() {
+		time.Sleep(leaseStart)
+		leave := Enter()
+		setLease(l, types.HttpNfcLeaseStateReady)
+		leave()
+		for alive := true; alive; {
+			time.Sleep(timeout / 8)
+			leave := Enter()
+			_, alive = nfcLease.Load(l.Self)
+			if alive && time.Since(vadp.progress[l.Self]) > timeout {
+				nfcLease.Delete(l.Self)
+				l.Error = &types.LocalizedMethodFault{Fault: new(types.Timedout), LocalizedMessage: "The lease has timed out."}
+				setLease(l, types.HttpNfcLeaseStateError)
+			}
+			leave()
+		}
+		defer Enter()()
+		delete(vadp.progress, l.Self)
+	}()
+}
+
+func setLease(l *HttpNfcLease, state types.HttpNfcLeaseState) {
+	Map.Update(l, []types.PropertyChange{{Name: "state", Val: state}})
+}
+
+// HttpNfcLeaseProgress keeps the lease.
+func (l *HttpNfcLease) HttpNfcLeaseProgress(ctx *Context, req *types.HttpNfcLeaseProgress) soap.HasFault {
+	vadp.progress[l.Self] = time.Now()
+	return l.stockHttpNfcLeaseProgress(ctx, req)
+}
+
+// leaseWriter ends the connection when the lease has ended.
+type leaseWriter struct {
+	io.Writer
+	lease types.ManagedObjectReference
+}
+
+func (w leaseWriter) Write(p []byte) (int, error) {
+	if _, ok := nfcLease.Load(w.lease); !ok {
+		panic(http.ErrAbortHandler)
+	}
+	return w.Writer.Write(p)
+}
+
 // lease offers the disks of a VM or of a snapshot, those in datastores only.
 func lease(ctx *Context, vm *VirtualMachine, devices []types.BaseVirtualDevice) types.ManagedObjectReference {
 	l := NewHttpNfcLease(ctx, vm.Self)
 	ref := l.Reference()
-	l.Info.Lease, l.Info.LeaseTimeout = ref, 300
+	l.Info.Lease = ref
 	list := object.VirtualDeviceList(devices)
 	n := 0
 	for _, d := range vmDisks(devices) {
@@ -98,7 +155,8 @@ func serveNFC(w http.ResponseWriter, r *http.Request) {
 	}
 	leave := Enter()
 	file := ""
-	if l, ok := nfcLease.Load(types.ManagedObjectReference{Type: "HttpNfcLease", Value: id}); ok {
+	ref := types.ManagedObjectReference{Type: "HttpNfcLease", Value: id}
+	if l, ok := nfcLease.Load(ref); ok {
 		file = l.(*HttpNfcLease).files[name]
 	}
 	leave()
@@ -113,7 +171,7 @@ func serveNFC(w http.ResponseWriter, r *http.Request) {
 	defer os.Remove(tmp)
 	switch r.Method {
 	case http.MethodGet:
-		export(w, r, file, tmp)
+		export(w, r, ref, file, tmp)
 	case http.MethodPost, http.MethodPut:
 		importDisk(w, r, file, tmp)
 	case http.MethodHead:
@@ -123,7 +181,7 @@ func serveNFC(w http.ResponseWriter, r *http.Request) {
 }
 
 // export sends chunks without ranges, as the real service.
-func export(w http.ResponseWriter, r *http.Request, file, tmp string) {
+func export(w http.ResponseWriter, r *http.Request, lease types.ManagedObjectReference, file, tmp string) {
 	cmd := exec.CommandContext(r.Context(), "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", file, tmp)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		http.Error(w, string(out), http.StatusInternalServerError)
@@ -147,7 +205,7 @@ func export(w http.ResponseWriter, r *http.Request, file, tmp string) {
 	if bad != nil { // about there in the stream where the byte is in the disk
 		w = &cutWriter{w, st * bad.Offset / disk}
 	}
-	_, _ = io.Copy(struct{ io.Writer }{w}, f)
+	_, _ = io.Copy(leaseWriter{w, lease}, f)
 }
 
 func size(file string) int64 {

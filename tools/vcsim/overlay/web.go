@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 const restSession = "vmware-api-session-id"
@@ -67,6 +68,7 @@ func serveFolder(w http.ResponseWriter, r *http.Request) {
 	if Map.FindByName(path.Base(query.Get("dcPath")), datacenters()) != nil {
 		file = dsFile("[" + query.Get("dsName") + "] " + p)
 	}
+	locked := vadp.liveLocked && isLive(file)
 	leave()
 	switch {
 	case !allowed:
@@ -76,6 +78,8 @@ func serveFolder(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 	case file == "":
 		http.NotFound(w, r)
+	case locked:
+		http.Error(w, "the file is locked", http.StatusInternalServerError)
 	case r.Method == http.MethodPut || r.Method == http.MethodPost:
 		receive(w, r, file)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
@@ -83,6 +87,22 @@ func serveFolder(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusMethodNotAllowed)
 	}
+}
+
+// isLive says whether a running VM writes the file, so that on VMFS its host has it locked.
+func isLive(file string) bool {
+	for _, e := range Map.All("VirtualMachine") {
+		vm, ok := e.(*VirtualMachine)
+		if !ok || vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
+			continue
+		}
+		for _, d := range vmDisks(vm.Config.Hardware.Device) {
+			if b := back(d); b != nil && flat(b.FileName) == file {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func receive(w http.ResponseWriter, r *http.Request, file string) {

@@ -5,8 +5,8 @@
 package simulator
 
 import (
-	"net/http"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -58,11 +58,14 @@ type rules struct {
 	unit           int64
 	unaligned      bool
 	falsePositives int64
+	leaseTimeout   time.Duration
+	liveLocked     bool
 }
 
 func newRules() rules {
 	return rules{
 		refused: map[string]bool{}, leftDeltas: map[string]int{}, areaCap: 2000, unit: 64 << 10,
+		leaseTimeout: defaultLeaseTimeout,
 	}
 }
 
@@ -82,13 +85,13 @@ var vadp = struct {
 	proxies   map[string]bool
 	loops     map[string]attachedDisk
 	imports   map[types.ManagedObjectReference]bool
-	rest      map[string]bool // sessions of /rest: alive or expired
-	state     string          // folder for what no datastore shows
+	progress  map[types.ManagedObjectReference]time.Time // of NFC leases
+	rest      map[string]bool                            // sessions of /rest: alive or expired
+	state     string                                     // folder for what no datastore shows
 	hotAdd    string
 	user      string
 	password  string
 	nextTurn  int
-	next      http.Handler
 }{
 	rules:    newRules(),
 	waiting:  map[types.ManagedObjectReference]*waitingTask{},
@@ -100,6 +103,7 @@ var vadp = struct {
 	pending:  map[string]chan struct{}{},
 	proxies:  map[string]bool{},
 	loops:    map[string]attachedDisk{},
+	progress: map[types.ManagedObjectReference]time.Time{},
 	imports:  map[types.ManagedObjectReference]bool{},
 	rest:     map[string]bool{},
 }

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -80,6 +79,13 @@ def test_due_times(expression: str, after: str, dues: list[str]) -> None:
     """Also where the clock skips the time of day, or shows it twice (UTC)."""
     found = islice(dues_after(expression, berlin(after)), len(dues))
     assert [f"{due:%Y-%m-%d %H:%M}" for due in found] == dues
+
+
+def test_a_time_shown_twice_is_due_the_first_time() -> None:
+    """Seen from between both, it is over."""
+    between = berlin("2026-10-25 02:15", fold=1)
+    assert last_due("30 2 * * *", between) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert next_due("30 2 * * *", between) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 @given(st.sampled_from(EXPRESSIONS), MOMENTS)
@@ -230,6 +236,18 @@ def test_jumping_clocks_run_nothing_twice(
         known = step.dealt_with
 
 
+@pytest.mark.parametrize("hours", [1, 8, 25])
+def test_a_clock_put_back_runs_nothing_again(hours: int) -> None:
+    """Until it has come again to where it was; then all goes on."""
+    jobs, ran = [job(schedule="*/20 * * * *")], berlin("2026-06-02 12:00")
+    known = plan_step(ran, jobs, {"nightly": berlin("2026-06-02 11:40")}).dealt_with
+    for minute in range(-60 * hours, 20):
+        step = plan_step(ran + timedelta(minutes=minute), jobs, known)
+        assert not step.due
+        known = step.dealt_with
+    assert len(plan_step(ran + timedelta(minutes=20), jobs, known).due) == 1
+
+
 def test_a_clock_years_ahead_does_not_stop_a_job_for_years() -> None:
     """Put right, the clock finds the job waiting for its next time, not lost and not run."""
     wrong = plan_step(berlin("2040-01-01 23:10"), [job()], {"nightly": berlin("2026-06-01 23:00")})
@@ -295,10 +313,9 @@ print("all", moment.year)
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3"])
 def test_the_machines_zone(zone: str) -> None:
     """The C library's zone, by name or as POSIX writes one, is what zoneinfo says of it."""
-    root = Path(__file__).parents[2]
     found = subprocess.run(
         [sys.executable, "-c", _ZONE_PROGRAM],
-        env={**os.environ, "TZ": zone, "PYTHONPATH": f"{root}/agent:{root}/repo"},
+        env={**os.environ, "TZ": zone, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -230,3 +230,13 @@ def failing_at(file: Path, offset: int) -> Iterator[None]:
     finally:
         daemon.terminate()
         daemon.wait(START_LIMIT_S)
+
+
+def gone(pid: int) -> bool:
+    """Whether no such process runs any more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A zombie whose parent was killed waits for whoever adopts orphans here.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

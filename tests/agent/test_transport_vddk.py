@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from backpoint_agent.errors import Stopped, TransportUnusable
+from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.ledger import Ledger
-from backpoint_agent.settings.model import VddkSettings
+from backpoint_agent.settings.model import HotAddSettings, VddkSettings
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.choose import choose_transport, transports_of
 from backpoint_agent.transport.vddk import (
     REQUEST_LIMIT,
-    VddkImage,
     VddkTransport,
     plan_command,
     plan_words,
@@ -33,12 +28,12 @@ from frozen_vm import (
     Trial,
     failing_at,
     frozen,
+    gone,
     running_trial,
     settings_of,
     store,
 )
 from small_repository import assert_clean
-from some_machine import some_disk
 
 STAND_IN = Path(__file__).parents[1] / "vddk_stand_in.py"
 LIMIT_S = 20
@@ -66,22 +61,6 @@ def settings(tmp_path: Path) -> VddkSettings:
 
 def vddk(trial: Trial, settings: VddkSettings, stop: Stop | None = None) -> VddkTransport:
     return VddkTransport(settings, trial.account, trial.vcenter, stop or Stop())
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    # A zombie whose parent was killed waits for whoever adopts orphans here.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_full_and_an_incremental(trial: Trial, settings: VddkSettings) -> None:
@@ -200,6 +179,25 @@ def test_what_nbdkit_refuses_is_told_and_the_next_way_is_taken(
     assert chosen.passed_over[1] == "datastore: not configured"
 
 
+def test_every_configured_way_is_there(trial: Trial, tmp_path: Path) -> None:
+    """Two need no configuration; the others are there where they are configured."""
+    tables = {
+        "vddk": VddkSettings(),
+        "datastores": {"ds1": tmp_path},
+        "hotadd": HotAddSettings(proxy="50000000-0000-0000-0000-000000000001"),
+    }
+    with Ledger(tmp_path / "ledger") as ledger:
+        few, all_ways = (
+            {way.name for way in transports_of(settings, trial.vcenter, ledger, Stop())}
+            for settings in (
+                settings_of(trial.account, tmp_path),
+                settings_of(trial.account, tmp_path, **tables),
+            )
+        )
+    assert few == {"https", "export"}
+    assert all_ways == {"vddk", "datastore", "hotadd", "https", "export"}
+
+
 def test_a_wrong_password_is_refused_and_leaves_nothing(
     trial: Trial, settings: VddkSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,58 +234,6 @@ def test_a_disk_of_another_size_is_refused(trial: Trial, settings: VddkSettings)
             ready.open(machine.disks[0])
         ready.close()
         os.truncate(flat, DISK_SIZE)
-
-
-def test_a_stop_ends_a_read_that_waits() -> None:
-    """A server that does not answer is ended: the reader is told that it was stopped."""
-    stop = Stop()
-    command = (
-        "nbdkit", "--foreground", "--exit-with-parent", "--unix", "{socket}",
-        "--filter=delay", "memory", "1M", "rdelay=60",
-    )  # fmt: skip
-    image = VddkImage(some_disk(), command, {}, "secret", stop)
-    threading.Timer(0.2, stop.request, ("somebody asked",)).start()
-    with pytest.raises(Stopped, match="somebody asked"):
-        image.read_into(0, memoryview(bytearray(4096)))
-    image.close()
-    assert gone(image.pid)
-
-
-ORPHAN = """
-import sys, threading
-from pathlib import Path
-from backpoint_agent.stopping import Stop
-from backpoint_agent.transport.kept_child import kept_by_a_thread
-from backpoint_repo.source.nbd_child import NbdChild
-command = ["nbdkit", "--foreground", "--exit-with-parent", "--unix", sys.argv[1], "null", "1M"]
-children = []
-def begin():
-    start = kept_by_a_thread(Stop())
-    children.append(NbdChild("disk", sys.argv[1], command, program="nbdkit", start=start))
-thread = threading.Thread(target=begin)
-thread.start()
-thread.join()
-print(children[0].pid, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_child_outlives_the_thread_and_not_the_process(tmp_path: Path) -> None:
-    """The thread that opened a disk may end; when the agent is killed nothing is left running."""
-    address = tmp_path / "socket"
-    agent = subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert agent.stdout is not None
-    assert agent.stdin is not None
-    child = int(agent.stdout.readline())
-    until(address.exists, "nbdkit does not listen")
-    assert not gone(child)
-    agent.kill()
-    agent.wait()
-    until(lambda: gone(child), "nbdkit outlives the agent")
-    agent.stdin.close()
-    agent.stdout.close()
 
 
 def test_the_command_has_each_value_once_and_in_its_word() -> None:

@@ -20,6 +20,7 @@ from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.contract import FrozenMachine, OpenTransport, Transport
 from backpoint_agent.transport.datastore import DatastoreTransport
 from backpoint_agent.transport.export import ExportTransport
+from backpoint_agent.transport.hotadd import HotAddTransport
 from backpoint_agent.transport.https import HttpsTransport
 from backpoint_agent.transport.vddk import VddkTransport
 from backpoint_agent.vsphere.vcenter import VCenter
@@ -58,6 +59,8 @@ def transports_of(
         transports.append(VddkTransport(configured.vddk, account, vcenter, stop))
     if configured.datastores:
         transports.append(DatastoreTransport(configured.datastores))
+    if configured.hotadd is not None:
+        transports.append(HotAddTransport(configured.hotadd, vcenter, ledger, stop))
     return transports
 
 

@@ -243,7 +243,8 @@ def with_vddk(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("VDDK_STAND_IN_WRITTEN", str(written)),
     ):
         monkeypatch.setenv(name, value)
-    transports = TransportSettings(vddk=VddkSettings(libdir=scene.folder))
+    configured = {"vddk": VddkSettings(libdir=scene.folder)}
+    transports = scene.settings.transports.model_copy(update=configured)
     scene.settings = scene.settings.model_copy(update={"transports": transports})
     return written
 

@@ -87,7 +87,7 @@ def content(stream: bytes, piece: int = 1 << 20, size: int | None = None) -> byt
         (4 << 20, 0.0),
         (4 << 20, 1.0),
         ((33 << 20) + 1536, 0.2),
-        ((97 << 20) + 512, 0.01),
+        ((65 << 20) + 512, 0.01),
     ],
 )
 def test_what_others_write_is_read_to_the_byte(
@@ -183,7 +183,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Streams:
     return Streams((by_qemu(SMALL, folder), by_us(SMALL, folder)))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(which=st.integers(0, 1), damage=st.lists(damages(), min_size=1, max_size=3))
 def test_damage_never_passes_for_another_disk(
     streams: Streams, which: int, damage: list[Callable[[bytes], bytes]]
@@ -199,7 +199,7 @@ def test_damage_never_passes_for_another_disk(
     assert disk == SMALL
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     head=st.binary(max_size=80),
     which=st.integers(0, 1),

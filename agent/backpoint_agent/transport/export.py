@@ -16,7 +16,7 @@ from typing import Final
 
 import urllib3
 
-from backpoint_agent.errors import CannotConnect, TransportUnusable, VSphereError
+from backpoint_agent.errors import CannotConnect, Stopped, TransportUnusable, VSphereError
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.stopping import Stop
@@ -33,6 +33,7 @@ _BUSES: Final = {
     "AHCI": "sata", "SATA": "sata", "NVME": "nvme", "IDE": "ide",
 }  # fmt: skip
 _OK: Final = 200
+_LOOK_S: Final = 0.5
 
 
 class ExportTransport:
@@ -83,6 +84,9 @@ class OpenExport:
         self._lock = threading.Lock()
         self._unread = set(devices)
         self._open: list[ForwardDisk] = []
+        self._streams: list[_Stream] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._heed_stop, name="export-stop", daemon=True).start()
         self.note = f"through {vcenter.name}, whole disks"
 
     @property
@@ -92,7 +96,8 @@ class OpenExport:
 
     def open(self, disk: VirtualDisk) -> ForwardDisk:
         """Raises TransportUnusable, SourceError, VSphereError."""
-        stream = _Stream(self._vcenter, self._lease, self._devices[disk.key], disk)
+        stream = _Stream(self._vcenter, self._lease, self._devices[disk.key], disk, self._stop)
+        self._streams.append(stream)
         source = ForwardDisk(
             disk.file,
             disk.size,
@@ -108,9 +113,20 @@ class OpenExport:
 
     def close(self) -> None:
         """Close what is open and give the lease back. Idempotent, raises nothing."""
+        self._closed.set()
         for source in self._open:
             source.close()
         self._lease.abort()
+
+    def _heed_stop(self) -> None:
+        """A server that has fallen silent does not hold up a stop until the network's limit."""
+        while not self._closed.is_set():
+            try:
+                self._stop.wait(_LOOK_S)
+            except Stopped:
+                for stream in list(self._streams):
+                    stream.hang_up()
+                return
 
     def _was_read(self, key: str) -> None:
         with self._lock:
@@ -124,12 +140,18 @@ class _Stream:
     """One GET of a disk, for one reading thread."""
 
     def __init__(
-        self, vcenter: VCenter, lease: ExportLease, device: LeasedDevice, disk: VirtualDisk
+        self,
+        vcenter: VCenter,
+        lease: ExportLease,
+        device: LeasedDevice,
+        disk: VirtualDisk,
+        stop: Stop,
     ) -> None:
         self._vcenter = vcenter
         self._lease = lease
         self._device = device
         self._disk = disk
+        self._stop = stop
         self._answer: urllib3.BaseHTTPResponse | None = None
 
     def open(self) -> StreamOptimized:
@@ -165,6 +187,7 @@ class _Stream:
             return self._answer.read(count)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
             # AttributeError, ValueError: the answer was closed by another thread meanwhile.
+            self._stop.check()
             raise SourceError(self._words(error)) from error
 
     def _words(self, error: Exception) -> str:

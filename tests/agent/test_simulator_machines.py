@@ -90,6 +90,8 @@ def test_create_and_destroy(client: Client) -> None:
     done(vm.PowerOffVM_Task())
     place = simulator.live_disk(vm._moId).parent
     instance = vm.config.instanceUuid
+    with pytest.raises(vim.fault.DuplicateName):
+        done(client.datacenter.vmFolder.CreateVM_Task(spec, client.cluster.resourcePool))
     done(vm.Destroy_Task())
     assert not place.exists()
     vm = done(client.datacenter.vmFolder.CreateVM_Task(spec, client.cluster.resourcePool))
@@ -253,6 +255,20 @@ def test_hot_add(tmp_path: Path, guest_image: Path) -> None:
     assert not link.is_symlink()
     listed = subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True)
     assert str(tmp_path) not in listed.stdout, loop
+
+
+def test_two_vcenters(tmp_path: Path) -> None:
+    """A second vCenter has its own identity, and may have VMs of the same name."""
+    other = "11111111-2222-3333-4444-555555555555"
+    with (
+        running_simulator(tmp_path / "one") as one,
+        running_simulator(tmp_path / "two", instance_uuid=other) as two,
+        connected(one) as first,
+        connected(two) as second,
+    ):
+        assert second.content.about.instanceUuid == other
+        assert first.content.about.instanceUuid != other
+        assert first.vm().name == second.vm().name
 
 
 def test_two_hundred_vms(tmp_path: Path) -> None:

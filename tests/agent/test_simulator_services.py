@@ -82,6 +82,17 @@ def test_file_requests(client: Client) -> None:
     assert calls[2].detail == "bytes=2-4"
 
 
+def test_slow_files(client: Client) -> None:
+    """Answers can be late, and files refused while SOAP works."""
+    path = folder(client.vm().config.files.vmPathName)
+    client.simulator.slow_calls(0.5, 1, "GET /folder")
+    with pytest.raises(urllib3.exceptions.TimeoutError):
+        client.request("GET", path, timeout=0.1)
+    client.simulator.http_status(507, 1, "PUT /folder")
+    assert client.request("PUT", path + ".new", body=b"x").status == 507
+    assert client.request("GET", path).status == 200
+
+
 def test_calls_are_recorded(client: Client) -> None:
     """Calls are listed in order, with the VM and what names them."""
     vm = client.vm()

@@ -6,6 +6,7 @@ that it sees the end of its input when this process dies, however it dies.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -19,6 +20,13 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools" / "vcsim"
 END_TIMEOUT_S = 20
 
 
+@functools.cache
+def binary() -> Path:
+    """The simulator, built if its sources have changed."""
+    subprocess.run([TOOLS / "build"], check=True)
+    return TOOLS / "vcsim"
+
+
 class SimulatorError(Exception):
     """The simulator refused a request of the test, did not start, or panicked."""
 
@@ -28,12 +36,11 @@ class Process:
 
     def __init__(self, arguments: Sequence[str], folder: Path, password: str) -> None:
         """Start it; its datastores and its log (`vcsim.log`) are in `folder`."""
-        subprocess.run([TOOLS / "build"], check=True)
         self.log = folder / "vcsim.log"
         self._lock = threading.Lock()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [TOOLS / "vcsim", *arguments],
+                [binary(), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -52,11 +52,13 @@ patch snapshot.go \
 patch virtual_disk_manager.go \
     's/^\t\treturn req.Name, nil$/\t\tif err := vadpNewDisk(req); err != nil {\n\t\t\treturn "", err\n\t\t}\n&/'
 
-# VMs are spread over hosts and datastores; a host without the datastore spoils no list.
+# VMs are spread over hosts and datastores, and of one name in a folder; a host without the
+# datastore spoils no list; a registered VM is as its .vmx says.
 patch model.go \
     's/VmPathName: "\[LocalDS_0\]",/VmPathName: fmt.Sprintf("[LocalDS_%d]", i%m.Datastore),/' \
     's/devices = append(devices, scsi, cdrom, disk, &nic)/own := nic\n\t\t\t\tdevices = append(devices, scsi, cdrom, disk, \&own)/'
 patch folder.go \
+    's/^\tvm, err := NewVirtualMachine(c.ctx, c.Folder.Self, &c.req.Config)$/\tif e := Map.FindByName(c.req.Config.Name, c.ChildEntity); e != nil {\n\t\treturn nil, \&types.DuplicateName{Name: c.req.Config.Name, Object: e.Reference()}\n\t}\n&/' \
     's/^\tattached := hosts\[:0\]$/\tvar attached []types.ManagedObjectReference/' \
     's/rand.Intn(len(hosts))/vadpTurn(len(hosts))/' \
     's/^\t"math\/rand"$//' \

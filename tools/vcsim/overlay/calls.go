@@ -146,7 +146,7 @@ func vadpServe(ctx *Context, method *Method, call func() soap.HasFault) soap.Has
 	vadp.outer = method
 	res = guarded(method, call)
 	vadp.outer = nil
-	if strings.HasSuffix(method.Name, vTaskSuffix) {
+	if strings.HasSuffix(method.Name, vTaskSuffix) || method.Name == "ShutdownGuest" {
 		settle(vm)
 	}
 	if lost {

@@ -7,22 +7,26 @@ meanwhile is the test's business.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from backpoint_agent.ledger import Ledger
+from backpoint_agent.machine import Machine
 from backpoint_agent.machine_names import MachineNames
 from backpoint_agent.running.machine_run import MachineRun
 from backpoint_agent.running.outcome import MachineOutcome
 from backpoint_agent.running.parts import RunParts
 from backpoint_agent.settings.model import Job, Waits
+from backpoint_agent.snapshot_name import SnapshotMark, make_description, make_name
 from backpoint_agent.state_folder import StateFolder, make_state_folder
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.https import HttpsTransport
 from backpoint_agent.vsphere.machine_reading import read_machine
+from backpoint_agent.vsphere.snapshots import SnapshotOrder, create_snapshot
+from backpoint_agent.vsphere.tasks import run_task
 from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
@@ -43,14 +47,17 @@ SHORT = Waits(
 
 
 class Silent:
-    """A watcher that keeps what it is told."""
+    """A watcher that keeps what it is told. on_phase: what else happens when a phase begins."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.advanced = 0
+        self.on_phase: Callable[[str], object] | None = None
 
     def phase(self, vm: str, text: str) -> None:
         self.phases.append(text)
+        if self.on_phase is not None:
+            self.on_phase(text)
 
     def reading(self, vm: str, size: int) -> None:
         pass
@@ -106,6 +113,7 @@ class Bench:
             watcher=self.watcher,
             stop=self.stop,
             clock=time.time,
+            again_s=0.1,
         )
 
     def point(self, outcome: MachineOutcome) -> Point:
@@ -116,6 +124,49 @@ class Bench:
     def content(self, key: int = 0) -> bytes:
         """What the guest reads now."""
         return self.simulator.live_disk(self.vm, key).read_bytes()
+
+    def machine(self) -> Machine:
+        """As vCenter shows it now."""
+        return read_machine(self.vcenter, self.vm)
+
+    def stop_again(self) -> None:
+        """A new stop, where one was requested."""
+        self.stop = Stop()
+
+    def add_disk(self, size: int, data: bytes) -> int:
+        """One more disk that begins with `data`; its key."""
+        image = self.folder / f"more-{size}.img"
+        with image.open("wb") as disk:
+            disk.write(data)
+            disk.truncate(size)
+        return self.simulator.add_disk(self.vm, image)
+
+    def add_unfit_disk(self, odd: str) -> None:
+        """One that no snapshot covers: independent, rdm, shared or encrypted."""
+        options: dict[str, dict[str, Any]] = {
+            "independent": {"mode": "independent_persistent"},
+            "rdm": {"kind": "rdm-physical"},
+            "shared": {"sharing": "multiwriter"},
+            "encrypted": {"encrypted": True},
+        }
+        self.simulator.add_disk(self.vm, 1 << 20, **options[odd])
+
+    def user_snapshot(self, name: str, description: str = "a user's") -> str:
+        """A snapshot that is not the agent's; its moref."""
+        order = SnapshotOrder(name, description, quiesce=False)
+        return create_snapshot(self.vcenter, self.vm, order, limit_s=20, stop=Stop()).moref
+
+    def other_agents_snapshot(self) -> None:
+        """One that an agent on another machine made just now."""
+        number = f"20260101T000000Z-1-{'0' * 8}-1"
+        mark = SnapshotMark("another-host", number, time.time())
+        self.user_snapshot(make_name(number), make_description(mark))
+
+    def destroy(self) -> None:
+        """Delete the VM, whatever runs."""
+        vm = self.vcenter.object("VirtualMachine", self.vm)
+        for start in (vm.PowerOffVM_Task, vm.Destroy_Task):
+            run_task(self.vcenter, "destroying the VM", start, limit_s=20, stop=None)
 
     def snapshots(self) -> list[str]:
         """Names of the VM's snapshots."""
@@ -140,9 +191,11 @@ class Bench:
 @contextmanager
 def running_bench(folder: Path, **options: Any) -> Iterator[Bench]:
     """options: of the simulator."""
-    with running_simulator(folder / "vcsim", **{"vms": 1, **options}) as simulator:
-        with logged_in(account_of(simulator, folder)) as vcenter:
-            vm = simulator.vms()[0]
-            simulator.attach(vm, guest_disk(folder))
-            state = make_state_folder(folder / "state")
-            yield Bench(simulator, vcenter, vm, new_repository(MemoryStore()), state, folder)
+    with (
+        running_simulator(folder / "vcsim", **{"vms": 1, **options}) as simulator,
+        logged_in(account_of(simulator, folder)) as vcenter,
+    ):
+        vm = simulator.vms()[0]
+        simulator.attach(vm, guest_disk(folder))
+        state = make_state_folder(folder / "state")
+        yield Bench(simulator, vcenter, vm, new_repository(MemoryStore()), state, folder)

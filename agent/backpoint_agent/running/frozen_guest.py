@@ -11,14 +11,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from backpoint_agent import snapshot_name
 from backpoint_agent.effect import Effect
 from backpoint_agent.errors import (
-    Busy,
     CannotConnect,
     ObjectGone,
+    PermissionMissing,
     QuiesceFailed,
     TaskFailed,
     VSphereError,
@@ -41,15 +41,16 @@ from backpoint_agent.vsphere.snapshots import (
     remove_snapshot,
 )
 from backpoint_agent.vsphere.stun import StunLog
+from backpoint_repo.errors import BackpointError, UsageError
 
 _REMOVAL_TRIES: Final = 3
-_REMOVAL_AGAIN_S: Final = 5.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """at: when, seconds since 1970. consistency: off (powered off), crash, filesystem or
-    application."""
+    """snapshot: its moref, "" for a template, which has none. at: when, seconds since 1970.
+    consistency: off (powered off), crash, filesystem or application."""
 
     snapshot: str
     at: float
@@ -84,6 +85,9 @@ class FrozenGuest:
     def freeze(self) -> Frozen:
         """Make the snapshot. Raises QuiesceFailed where the job requires more than could be had,
         and as `create_snapshot`; call `release` in any case."""
+        if self._machine.template:
+            # vCenter makes no snapshots of templates; nobody writes to them either.
+            return Frozen("", self._parts.clock(), "off", 0.0, None)
         if self._machine.power != "poweredOn":
             return self._frozen(self._snapshot_once(quiesce=False), "off")
         if self._quiesce.policy == "off":
@@ -103,11 +107,10 @@ class FrozenGuest:
         self._thaw()
         if self._snapshot is None:
             return Released(None, None)
-        effect = self._snapshot
         self._stun.since()
-        seconds = self._repeated("remove our snapshot", lambda: self._remove(effect))
-        if seconds is not None:
-            self._repeated("verify that nothing is left", self._leave_clean)
+        seconds = self._repeated("remove our snapshot", self._remove)
+        if seconds is not None and self._repeated("verify that nothing is left", self._leave_clean):
+            self._close("removed")
         return Released(seconds, self._stun.since())
 
     def _quiesced(self) -> Snapshot:
@@ -150,7 +153,9 @@ class FrozenGuest:
                 stop=parts.stop,
                 on_wait=self._watch.look,
             )
-        except QuiesceFailed:
+        except (CannotConnect, WaitTooLong):
+            raise
+        except VSphereError:
             self._clear_failed(effect, name)
             raise
         self._snapshot = parts.ledger.learned(effect, {"moref": made.moref})
@@ -161,76 +166,68 @@ class FrozenGuest:
         return Frozen(snapshot.moref, now, consistency, snapshot.seconds, self._stun.since())
 
     def _clear_failed(self, effect: Effect, name: str) -> None:
-        """A quiesce fault can leave a snapshot all the same (a stale change file, say)."""
+        """The task has ended; a fault can leave a snapshot all the same (a stale change file)."""
         left = find_snapshot(self._parts.vcenter, self._machine.moref, name)
         if left is None:
-            self._parts.ledger.undone(effect, "was not made")
-            self._snapshot = None
+            self._close("was not made")
             return
         self._snapshot = self._parts.ledger.learned(effect, {"moref": left})
-        self._remove(self._snapshot)
+        self._remove()
+        self._close("removed")
 
-    def _remove(self, effect: Effect) -> float:
-        parts, machine = self._parts, self._machine
+    def _remove(self) -> float | None:
+        """Seconds that it took; None where it is not there, and may yet come."""
+        parts, machine, effect = self._parts, self._machine, self._snapshot
+        assert effect is not None
         parts.watcher.phase(machine.name, "removing the snapshot")
         moref = effect.facts.get("moref")
         if moref is None:
-            moref = find_snapshot(
-                parts.vcenter, machine.moref, snapshot_name.make_name(effect.number)
-            )
+            name = snapshot_name.make_name(effect.number)
+            moref = find_snapshot(parts.vcenter, machine.moref, name)
         if moref is None:
-            # Not there now; a task that outlived our wait may still make it, so the effect stays.
-            raise TaskFailed("it is not known whether our snapshot was made")
-        seconds = remove_snapshot(
-            parts.vcenter,
-            moref,
-            limit_s=parts.waits.snapshot_remove_s,
-            on_wait=self._watch.look,
-        )
-        parts.ledger.undone(effect, "removed")
-        self._snapshot = None
-        return seconds
+            # A task that outlives our wait may still make it: the reaper waits for that longer.
+            self._notes.warn("whether our snapshot was made is not known; the next run looks again")
+            return None
+        limit_s = parts.waits.snapshot_remove_s
+        return remove_snapshot(parts.vcenter, moref, limit_s=limit_s, on_wait=self._watch.look)
 
-    def _leave_clean(self) -> float:
+    def _leave_clean(self) -> bool:
         parts = self._parts
         now = read_machine(parts.vcenter, self._machine.moref)
         if now.consolidation_needed:
             parts.watcher.phase(self._machine.name, "consolidating disks")
-            consolidate(
-                parts.vcenter,
-                now.moref,
-                limit_s=parts.waits.consolidate_s,
-                on_wait=self._watch.look,
-            )
+            limit_s = parts.waits.consolidate_s
+            consolidate(parts.vcenter, now.moref, limit_s=limit_s, on_wait=self._watch.look)
             now = read_machine(parts.vcenter, now.moref)
         if now.consolidation_needed:
             raise TaskFailed("its disks still need consolidation")
-        if not now.snapshots and any(disk.has_parent for disk in now.disks):
+        if _on_stray_delta(now) and not _on_stray_delta(self._machine):
             raise TaskFailed("it runs on a delta disk although it has no snapshot")
-        return 0.0
+        return True
 
-    def _repeated(self, doing: str, act: Callable[[], float]) -> float | None:
+    def _repeated(self, doing: str, act: Callable[[], T]) -> T | None:
         """Some tries; the last failure becomes an alarm. No stop ends it: this is the way back."""
         for left in range(_REMOVAL_TRIES - 1, -1, -1):
             try:
                 return act()
             except ObjectGone:
-                self._machine_is_gone()
+                self._close("the VM is gone")
                 return None
-            except (Busy, CannotConnect, TaskFailed, WaitTooLong) as error:
-                if not left:
+            except BackpointError as error:
+                if not left or isinstance(error, PermissionMissing):
                     self._notes.alarm(f"cannot {doing}: {error}")
-            except VSphereError as error:
-                self._notes.alarm(f"cannot {doing}: {error}")
-                break
-            if left:
-                Stop().wait(_REMOVAL_AGAIN_S)
-        return None
+                    return None
+            Stop().wait(self._parts.again_s)
+        raise AssertionError("the loop returns")
 
-    def _machine_is_gone(self) -> None:
-        if self._snapshot is not None:
-            self._parts.ledger.undone(self._snapshot, "the VM is gone")
-            self._snapshot = None
+    def _close(self, how: str) -> None:
+        effect, self._snapshot = self._snapshot, None
+        if effect is None:
+            return
+        try:
+            self._parts.ledger.undone(effect, how)
+        except UsageError as error:
+            self._notes.alarm(f"our snapshot is {how}, and the ledger could not be told: {error}")
 
     def _run_pre_freeze(self) -> None:
         quiesce = self._quiesce
@@ -253,10 +250,9 @@ class FrozenGuest:
         try:
             if script is not None:
                 self._run_script(script, "post-thaw", None)
-        except VSphereError as error:
+            self._parts.ledger.undone(effect, "thawed")
+        except BackpointError as error:
             self._notes.alarm(f"the guest may still be frozen: {error}")
-            return
-        self._parts.ledger.undone(effect, "thawed")
 
     def _run_script(self, script: ScriptSettings, which: str, stop: Stop | None) -> None:
         login = self._quiesce.guest
@@ -271,3 +267,8 @@ class FrozenGuest:
 
     def _told_of_question(self, text: str) -> None:
         self._notes.alarm(text)
+
+
+def _on_stray_delta(machine: Machine) -> bool:
+    """It runs on a delta disk and has no snapshot: a linked clone, or something was left behind."""
+    return not machine.snapshots and any(disk.has_parent for disk in machine.disks)

@@ -140,7 +140,7 @@ class MachineRun:
         policy = self._parts.job.change_tracking.policy
         if policy == "off":
             self._tracking = "off"
-        elif machine.hardware_version < TRACKING_SINCE or not machine.change_tracking_supported:
+        elif machine.template or not _can_track(machine):
             self._tracking = "unavailable"
         elif machine.change_tracking:
             self._tracking = "on"
@@ -161,7 +161,9 @@ class MachineRun:
 
     def _store(self, frozen: Frozen) -> None:
         parts, machine = self._parts, self._state.machine
-        disks = snapshot_disks(parts.vcenter, frozen.snapshot)
+        disks = machine.disks
+        if frozen.snapshot:
+            disks = snapshot_disks(parts.vcenter, frozen.snapshot)
         plan = plan_disks(replace(machine, disks=disks), parts.job)
         if plan.refusal:
             raise MachineUnfit(plan.refusal)
@@ -288,6 +290,10 @@ class MachineRun:
             warnings=tuple(notes.warnings),
             alarms=tuple(notes.alarms),
         )
+
+
+def _can_track(machine: Machine) -> bool:
+    return machine.hardware_version >= TRACKING_SINCE and machine.change_tracking_supported
 
 
 def _disk_outcome(reading: Reading) -> DiskOutcome:

@@ -34,7 +34,8 @@ class Watcher(Protocol):
 @dataclass(frozen=True)
 class RunParts:
     """order: in which transports are tried. jobs: all there are, for the reaper's logins to guests.
-    locks: folder of the locks of VMs. clock: seconds since 1970."""
+    locks: folder of the locks of VMs. clock: seconds since 1970.
+    again_s: pause between tries to remove our snapshot."""
 
     vcenter: VCenter
     repository: Repository
@@ -50,6 +51,7 @@ class RunParts:
     watcher: Watcher
     stop: Stop
     clock: Callable[[], float]
+    again_s: float = 5.0
 
     @property
     def means(self) -> Means:

@@ -22,6 +22,8 @@ from backpoint_agent.errors import (
 from backpoint_agent.settings.model import SecretSettings, VCenterSettings
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere import soap
+from backpoint_agent.vsphere.connections import Connections
+from backpoint_agent.vsphere.trust import Trust
 from backpoint_agent.vsphere.vcenter import VCenter
 from rogue_server import Answer, ok, rogue_server
 from vcenter_login import logged_in, vcenter_settings
@@ -117,11 +119,10 @@ def test_facts(simulator: Simulator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["", "a/b", "user@host", "host:port", "https://host", "h:99999"]
 )
-def test_addresses_that_are_none(simulator: Simulator, tmp_path: Path, address: str) -> None:
+def test_addresses_that_are_none(address: str) -> None:
     """Nobody is asked."""
-    settings = vcenter_settings(simulator, tmp_path).model_copy(update={"address": address})
     with pytest.raises(CannotConnect, match="neither host nor host:port"):
-        VCenter(settings, Stop())
+        Connections(address, Trust(), 1)
 
 
 # A session that ends

@@ -133,7 +133,7 @@ class Connections:
             parts = urllib3.util.parse_url(url.replace("https://*/", f"https://{self.address}/", 1))
         except LocationParseError:
             parts = urllib3.util.Url()
-        if not parts.host:
+        if not parts.host or not parts.scheme:
             raise CannotConnect(f"{url[:200]!r} is no address of a file")
         if parts.scheme != "https":
             raise CertificateRefused(f"{parts.host} would be asked without TLS; refused")

@@ -1,4 +1,4 @@
-"""Where one more disk fits on the proxy VM, and which name of the kernel's is a disk's: pure facts."""
+"""Where one more disk fits on the proxy VM, and which of the kernel's names is a disk's."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from backpoint_agent.errors import (
     PermissionMissing,
     TaskFailed,
     TransportUnusable,
-    VSphereError,
 )
 from backpoint_agent.ledger import Effect, Ledger
 from backpoint_agent.machine import Machine, VirtualDisk
@@ -35,6 +34,7 @@ from backpoint_agent.transport.proxy_disks import (
 )
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_agent.vsphere.vcenter import VCenter
+from backpoint_repo.errors import BackpointError
 
 RECONFIGURE_LIMIT_S: Final = 300.0
 _TRIES: Final = 6
@@ -140,7 +140,7 @@ class Proxy:
                 self._remove(disk)
             if found or certain:
                 self._ledger.undone(effect, "detached" if found else "was refused")
-        except VSphereError:
+        except BackpointError:
             # It stays in the ledger, and the failure that led here is the one to tell.
             return
 

@@ -14,9 +14,14 @@ class ConfigMistakes(UsageError):
 
 
 class VSphereError(BackpointError):
-    """vCenter, a host or a VM did not do what the agent needs. The base of all that follow."""
+    """vCenter, a host or a VM did not do what the agent needs. The base of all that follow.
+
+    faults: names of vCenter's fault type and its base types, the most special first, where it was
+    one; `vsphere.faults.is_fault` asks for them.
+    """
 
     exit_code = 7
+    faults: tuple[str, ...] = ()
 
 
 class CannotConnect(VSphereError):

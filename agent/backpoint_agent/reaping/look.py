@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -19,6 +19,7 @@ from backpoint_agent.reaping.plan import Sight
 from backpoint_agent.snapshot_name import make_name
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.machine_reading import read_machine
+from backpoint_agent.vsphere.running_tasks import unfinished_tasks
 from backpoint_agent.vsphere.vcenter import VCenter
 
 GRACE_S: Final = 30.0
@@ -27,7 +28,6 @@ RESTORE_MARK: Final = "backpoint.restore"
 """Key in the extraConfig of a VM that a restore is making; its value is the ledger's number."""
 
 _LOOK_EVERY_S: Final = 0.5
-_TASKS_MAX: Final = 200
 _INVENTORY_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _TASKS: Final = {
@@ -122,7 +122,7 @@ def _is_found(effect: Effect, sight: Sight) -> bool:
 def _running_tasks(vcenter: VCenter, effect: Effect, entity: Any) -> tuple[str, ...]:
     """Names of the entity's unfinished tasks that may make or remove the effect."""
     parts = _TASKS.get(effect.kind, ())
-    unfinished = _unfinished(vcenter, entity)
+    unfinished = unfinished_tasks(vcenter, entity)
     return tuple(n for n in unfinished if any(part in n.lower() for part in parts))
 
 
@@ -134,24 +134,6 @@ def _tasks_of_folder(vcenter: VCenter, effect: Effect) -> tuple[str, ...]:
         f"looking for {path}", lambda: index.FindByInventoryPath(inventoryPath=path)
     )
     return _running_tasks(vcenter, effect, folder) if folder is not None else ()
-
-
-def _unfinished(vcenter: VCenter, entity: Any) -> Iterator[str]:
-    try:
-        tasks = vcenter.call("looking for running tasks", lambda: entity.recentTask)
-    except ObjectGone:
-        return
-    for task in list(tasks or ())[:_TASKS_MAX]:
-        info = _task_info(vcenter, task)
-        if info is not None and info.state in ("queued", "running"):
-            yield str(info.descriptionId)[:100]
-
-
-def _task_info(vcenter: VCenter, task: Any) -> Any:
-    try:
-        return vcenter.call("looking at a task", lambda: task.info)
-    except ObjectGone:
-        return None
 
 
 def _find_proxy(vcenter: VCenter, proxy: str) -> Machine | None:

@@ -32,6 +32,7 @@ from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.guest_programs import run_in_guest
 from backpoint_agent.vsphere.machine_reading import read_machine
 from backpoint_agent.vsphere.questions import QuestionWatch
+from backpoint_agent.vsphere.running_tasks import unfinished_tasks
 from backpoint_agent.vsphere.snapshots import (
     Snapshot,
     SnapshotOrder,
@@ -81,6 +82,8 @@ class FrozenGuest:
         )
         self._snapshot: Effect | None = None
         self._freeze: Effect | None = None
+        self._asked = True
+        """Whether vCenter is known to have heard of our request for a snapshot."""
 
     def freeze(self) -> Frozen:
         """Make the snapshot. Raises QuiesceFailed where the job requires more than could be had,
@@ -153,7 +156,10 @@ class FrozenGuest:
                 stop=parts.stop,
                 on_wait=self._watch.look,
             )
-        except (CannotConnect, WaitTooLong):
+        except CannotConnect:
+            self._asked = False  # vCenter may get to hear of it yet
+            raise
+        except WaitTooLong:
             raise
         except VSphereError:
             self._clear_failed(effect, name)
@@ -184,12 +190,18 @@ class FrozenGuest:
         if moref is None:
             name = snapshot_name.make_name(effect.number)
             moref = find_snapshot(parts.vcenter, machine.moref, name)
+        if moref is None and self._asked and not self._tasks_run():
+            return 0.0  # the task that should make it has ended, and it is not there
         if moref is None:
-            # A task that outlives our wait may still make it: the reaper waits for that longer.
+            # What may still make it is the reaper's to wait for.
             self._notes.warn("whether our snapshot was made is not known; the next run looks again")
             return None
         limit_s = parts.waits.snapshot_remove_s
         return remove_snapshot(parts.vcenter, moref, limit_s=limit_s, on_wait=self._watch.look)
+
+    def _tasks_run(self) -> bool:
+        machine = self._parts.vcenter.object("VirtualMachine", self._machine.moref)
+        return any(unfinished_tasks(self._parts.vcenter, machine))
 
     def _leave_clean(self) -> bool:
         parts = self._parts

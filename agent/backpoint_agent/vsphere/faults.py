@@ -63,7 +63,7 @@ def error_of(what: str, fault: Any, name_of: Callable[[Any], str] = str) -> VSph
 
 def with_faults(error: VSphereError, faults: tuple[str, ...]) -> VSphereError:
     """Note on an error which faults (a class and its bases) it came from."""
-    vars(error)["faults"] = faults
+    error.faults = faults
     return error
 
 

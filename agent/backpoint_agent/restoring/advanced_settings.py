@@ -21,7 +21,7 @@ _OF_THE_INSTANCE: Final = re.compile(
     | guestinfo\.(vmtools|appInfo|toolsInstallErrCode|driverVersion|detailed) | vmware\.tools\.
     | RemoteDisplay\.vnc\. | encryption\. | dataFileKey | monitor\.phys_bits | viv\.moid
     | vmxstats\. | cleanShutdown | softPowerOff | numa\.autosize | hpet0\.present | svga\.present
-    | policy\.vm | replay\. | toolsInstallManager\. | vmci\d+\.id | displayName""",
+    | policy\.vm | backpoint\. | replay\. | toolsInstallManager\. | vmci\d+\.id | displayName""",
     re.IGNORECASE | re.VERBOSE,
 )
 

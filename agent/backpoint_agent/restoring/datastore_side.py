@@ -17,11 +17,12 @@ from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.restoring.write_side import Advance, fill_target
 from backpoint_agent.transport.datastore import OpenDatastore
-from backpoint_agent.transport.flat_disk import DESCRIPTOR_LIMIT, flat_file_of, refuse_other_size
+from backpoint_agent.transport.flat_disk import flat_file_of, refuse_other_size
 from backpoint_agent.vsphere.datastore_files import split_datastore_path
 from backpoint_repo.errors import TargetError
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.source.contract import ImageSource
+from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT
 from backpoint_repo.target.contract import Content, ImageTarget
 from backpoint_repo.target.raw_target import pwrite_all
 

@@ -191,6 +191,8 @@ def decode_description(data: bytes, what: str) -> MachineDescription:
     """
     try:
         loaded = json.loads(data)
+        # Half a surrogate pair is JSON, and nothing that vCenter could be told.
+        json.dumps(loaded, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ObjectDamaged(f"{what} is no JSON") from None
     version = loaded.get("version") if isinstance(loaded, dict) else None

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from pydantic import ValidationError
 from pyVmomi import vim
 
+from backpoint_agent.errors import TaskFailed
 from backpoint_agent.restoring.advanced_settings import keep_settings
 from backpoint_agent.restoring.description import (
     FLAGS,
@@ -54,8 +56,17 @@ def describe_hardware(
     """All that is needed to build the VM again, JSON-able, for `encode_description`.
 
     networks: names of distributed portgroups by their key, where the caller knows them; without it
-    a card on one is known by the key alone.
+    a card on one is known by the key alone. Raises TaskFailed where vCenter's answer describes no
+    VM, as that of a VM whose host is gone.
     """
+    try:
+        return _describe(config, networks or {}).model_dump(mode="json")
+    except (ValidationError, AttributeError, TypeError) as error:
+        # pyvmomi gives None for whatever a server leaves out.
+        raise TaskFailed(f"vCenter's configuration of the VM makes no sense: {error}") from error
+
+
+def _describe(config: vim.vm.ConfigInfo, networks: Mapping[str, str]) -> MachineDescription:
     devices = list(config.hardware.device)
     places = _places(devices)
     left_out = list(_left_out(config, devices))
@@ -81,12 +92,12 @@ def describe_hardware(
         boot=_boot(config),
         controllers=tuple(_controller(device) for device in devices if _bus_of(device)),
         disks=tuple(_disks(devices, places)),
-        cards=tuple(_cards(devices, networks or {})),
+        cards=tuple(_cards(devices, networks)),
         drives=tuple(_drives(devices)),
         video=_video(devices),
         extra=extra,
         left_out=tuple(left_out),
-    ).model_dump(mode="json")
+    )
 
 
 def _is(device: Any, *names: str) -> bool:

@@ -13,12 +13,13 @@ from backpoint_agent.restoring.disk_stream import DiskStream
 from backpoint_agent.restoring.write_side import Advance
 from backpoint_agent.stopping import Stop
 from backpoint_agent.transport.contract import FrozenMachine
-from backpoint_agent.transport.flat_disk import DESCRIPTOR_LIMIT, flat_file_of
+from backpoint_agent.transport.flat_disk import flat_file_of
 from backpoint_agent.transport.https import HttpsTransport
 from backpoint_agent.vsphere.datastore_files import DatastoreFile
 from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.source.contract import ImageSource
+from backpoint_repo.source.vmdk_descriptor import DESCRIPTOR_LIMIT
 from backpoint_repo.target.contract import ImageTarget
 
 

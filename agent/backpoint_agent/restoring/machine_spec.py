@@ -265,8 +265,11 @@ def _boot_options(boot: Boot) -> Any:
 
 def _set_flags(spec: Any, flags: Mapping[str, bool | str]) -> None:
     of_flags = {name: value for name, value in flags.items() if name in FLAGS}
-    if of_flags:
-        spec.flags = vim.vm.FlagInfo(**of_flags)
-    for name in SWITCHES:
-        if name in flags:
-            setattr(spec, name, flags[name])
+    try:
+        if of_flags:
+            spec.flags = vim.vm.FlagInfo(**of_flags)
+        for name in SWITCHES:
+            if name in flags:
+                setattr(spec, name, flags[name])
+    except TypeError as error:
+        raise ObjectDamaged(f"machine.json has a flag of the wrong kind: {error}") from None

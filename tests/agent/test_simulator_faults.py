@@ -19,7 +19,6 @@ from vcsim.client import (
     disks,
     done,
     drop,
-    flat,
     folder,
     snapshot,
     until,
@@ -270,22 +269,6 @@ def test_wrong_certificates(tmp_path: Path, options: dict[str, Any], problem: st
             cert_reqs="CERT_NONE", assert_fingerprint=simulator.thumbprint_sha256
         ) as pinned:
             assert pinned.request("GET", simulator.url + "/about", retries=False).status == 200
-
-
-@pytest.mark.parametrize("cut", [False, True])
-def test_read_fault(client: Client, guest_image: Path, cut: bool) -> None:
-    """One byte cannot be read; all others can."""
-    simulator, vm = client.simulator, client.vm()
-    simulator.attach(vm._moId, guest_image)
-    simulator.read_fault("disk1-flat", 2 * MIB, cut=cut)
-    path = flat(disks(vm.config)[0])
-    assert client.read(path, 0, 2 * MIB).status == 206
-    assert client.read(path, 2 * MIB + 1, MIB).data == guest_image.read_bytes()[2 * MIB + 1 :][:MIB]
-    if cut:
-        with pytest.raises(urllib3.exceptions.ProtocolError):
-            client.read(path, MIB, 2 * MIB)
-    else:
-        assert client.read(path, MIB, 2 * MIB).status == 500
 
 
 def test_snapshot_limit_and_tools(client: Client) -> None:

@@ -82,6 +82,22 @@ def test_file_requests(client: Client) -> None:
     assert calls[2].detail == "bytes=2-4"
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_read_fault(client: Client, guest_image: Path, cut: bool) -> None:
+    """One byte cannot be read; all others can."""
+    simulator, vm = client.simulator, client.vm()
+    simulator.attach(vm._moId, guest_image)
+    simulator.read_fault("disk1-flat", 2 * MIB, cut=cut)
+    path = flat(disks(vm.config)[0])
+    assert client.read(path, 0, 2 * MIB).status == 206
+    assert client.read(path, 2 * MIB + 1, MIB).data == guest_image.read_bytes()[2 * MIB + 1 :][:MIB]
+    if cut:
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            client.read(path, MIB, 2 * MIB)
+    else:
+        assert client.read(path, MIB, 2 * MIB).status == 500
+
+
 def test_slow_files(client: Client) -> None:
     """Answers can be late, and files refused while SOAP works."""
     path = folder(client.vm().config.files.vmPathName)

@@ -4,7 +4,6 @@ package simulator
 import (
 	"encoding/json"
 	"fmt"
-	"path"
 	"sort"
 	"strconv"
 	"strings"
@@ -278,31 +277,4 @@ func datastorePaths() map[string]string {
 		res[e.Entity().Name] = e.(*Datastore).Info.GetDatastoreInfo().Url
 	}
 	return res
-}
-
-func setGuest(vm *VirtualMachine, line []byte) (reply, error) {
-	c := struct {
-		Tools          bool
-		User, Password string
-	}{}
-	if err := json.Unmarshal(line, &c); err != nil {
-		return nil, err
-	}
-	g := guestOf(vm.Self.Value)
-	g.tools, g.user, g.password = c.Tools, c.User, c.Password
-	return nil, nil
-}
-
-func (vm *VirtualMachine) setPower(state types.VirtualMachinePowerState) {
-	Map.Update(vm, []types.PropertyChange{
-		{Name: "runtime.powerState", Val: state}, {Name: "summary.runtime.powerState", Val: state},
-	})
-}
-
-// vadpFolder is the folder that a path in a datastore names, the .vmx being in it or it itself.
-func vadpFolder(p string) string {
-	if path.Ext(p) == ".vmx" {
-		return path.Dir(p)
-	}
-	return p
 }

@@ -2,6 +2,7 @@
 package simulator
 
 import (
+	"encoding/json"
 	"log"
 	"time"
 
@@ -209,4 +210,23 @@ func (m *GuestProcessManager) TerminateProcessInGuest(req *types.TerminateProces
 	}
 	body.Fault_ = Fault("", &types.GuestProcessNotFound{Pid: req.Pid})
 	return body
+}
+
+func setGuest(vm *VirtualMachine, line []byte) (reply, error) {
+	c := struct {
+		Tools          bool
+		User, Password string
+	}{}
+	if err := json.Unmarshal(line, &c); err != nil {
+		return nil, err
+	}
+	g := guestOf(vm.Self.Value)
+	g.tools, g.user, g.password = c.Tools, c.User, c.Password
+	return nil, nil
+}
+
+func (vm *VirtualMachine) setPower(state types.VirtualMachinePowerState) {
+	Map.Update(vm, []types.PropertyChange{
+		{Name: "runtime.powerState", Val: state}, {Name: "summary.runtime.powerState", Val: state},
+	})
 }

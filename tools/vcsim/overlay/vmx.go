@@ -247,3 +247,11 @@ func newController(kind string, bus int32, device string) (types.BaseVirtualDevi
 	c.Key, c.BusNumber, c.SharedBus = 1000+bus, bus, types.VirtualSCSISharingNoSharing
 	return c, c.Key
 }
+
+// vadpFolder is the folder that a path in a datastore names, the .vmx being in it or it itself.
+func vadpFolder(p string) string {
+	if path.Ext(p) == ".vmx" {
+		return path.Dir(p)
+	}
+	return p
+}

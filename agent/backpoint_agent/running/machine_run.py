@@ -7,7 +7,6 @@ every disk it is to hold is whole. Every failure ends as a `MachineOutcome`; onl
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -176,11 +175,16 @@ class MachineRun:
             parts.transports,
             FrozenMachine(machine, frozen.snapshot, plan.chosen),
         )
-        with closing(chosen):
-            self._state.transport = chosen.transport.name
-            for reason in chosen.passed_over:
-                self._notes.warn(f"transport {reason}")
+        self._state.transport = chosen.transport.name
+        for reason in chosen.passed_over:
+            self._notes.warn(f"transport {reason}")
+        try:
             self._into_repository(frozen, plan, chosen)
+        finally:
+            # Before the snapshot goes: an attached disk would keep it from being merged.
+            chosen.close()
+            for text in chosen.transport.warnings:
+                self._notes.alarm(text)
 
     def _into_repository(self, frozen: Frozen, plan: DiskPlan, chosen: Chosen) -> None:
         parts, machine = self._parts, self._state.machine

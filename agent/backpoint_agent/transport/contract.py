@@ -7,6 +7,7 @@ what it serves has the size the snapshot says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,10 @@ class OpenTransport(Protocol):
     def reads_ranges(self) -> bool:
         """False where only whole disks can be had, in order (export): a changed-block list saves
         nothing then, and the audit is done by comparing everything."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """After `close`: what could not be undone, for people; it is in the ledger too."""
 
     def open(self, disk: VirtualDisk) -> ImageSource:
         """Open one disk for reading. Raises TransportUnusable, SourceError, VSphereError."""

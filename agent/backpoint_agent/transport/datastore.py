@@ -56,6 +56,7 @@ class OpenDatastore:
 
     name = "datastore"
     reads_ranges = True
+    warnings: Final[Sequence[str]] = ()
 
     def __init__(self, mounts: Mapping[str, Path]) -> None:
         self._mounts = mounts

@@ -9,7 +9,7 @@ server answers with an error, which is found out when the disk is opened.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Final
 
@@ -50,6 +50,7 @@ class OpenHttps:
 
     name = "https"
     reads_ranges = True
+    warnings: Final[Sequence[str]] = ()
 
     def __init__(self, datacenter: str, connections: int, vcenter: VCenter, stop: Stop) -> None:
         self._datacenter = datacenter

@@ -99,6 +99,7 @@ class OpenVddk:
 
     name = "vddk"
     reads_ranges = True
+    warnings: Final[Sequence[str]] = ()
 
     def __init__(
         self,

@@ -128,6 +128,13 @@ def test_a_vm_with_snapshots_is_refused(scene: Scene) -> None:
         scene.write_over("datastore")
 
 
+def test_a_template_is_refused(scene: Scene) -> None:
+    """vCenter would refuse to change it, in words of its own."""
+    scene.vcenter.object("VirtualMachine", moref(scene)).MarkAsTemplate()
+    with pytest.raises(MachineUnfit, match="is a template"):
+        scene.write_over("datastore")
+
+
 def test_disks_that_do_not_match_are_all_listed(scene: Scene) -> None:
     """A disk that grew and one that is gone are both named, and nothing is written."""
     first, second = (disk.device_key for disk in scene.vm.machine.disks)

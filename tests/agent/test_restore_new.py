@@ -237,3 +237,26 @@ def test_the_restored_vm_can_be_powered_on(scene: Scene) -> None:
     with scene.shop() as shop:
         power_on(shop, moref, "copy", lambda: looks.append(None))
     assert scene.machine(moref).power == "poweredOn"
+
+
+def test_disks_go_to_their_own_datastores(tmp_path: Path, guest_image: Path) -> None:
+    """A VM whose disks lay apart gets them apart again."""
+    with running_scene(tmp_path, guest_image, datastores=2) as scene:
+        job = scene.job()
+        apart = {"": "LocalDS_0"} | dict(
+            zip(job.destination.datastores, ("LocalDS_0", "LocalDS_0", "LocalDS_1"), strict=True)
+        )
+        job = replace(job, destination=replace(job.destination, datastores=apart))
+        machine = scene.make("datastore", job=job).machine
+        assert [disk.datastore for disk in machine.disks] == ["LocalDS_0", "LocalDS_1"]
+        assert scene.disk_bytes(machine.moref) == list(scene.vm.images.values())
+
+
+def test_an_import_whose_answer_is_lost_leaves_no_vm(scene: Scene) -> None:
+    """Nobody knows the lease then; the VM is found by the instanceUuid that we chose."""
+    before, job = morefs(scene), scene.job()
+    scene.simulator.drop_connections(1, "ImportVApp", after_effect=True)
+    with pytest.raises(CannotConnect):
+        scene.make("import", job=job)
+    assert morefs(scene) == before
+    assert scene.open_effects() == []

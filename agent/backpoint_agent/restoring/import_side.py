@@ -24,6 +24,7 @@ from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.restoring.stream_writer import GRAIN_SIZE, pack_grain, stream_vmdk
 from backpoint_agent.restoring.write_side import Advance
 from backpoint_agent.stopping import Stop
+from backpoint_agent.vsphere.property_sweep import reference_of
 from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.errors import TargetError
 from backpoint_repo.image_reader import ImageReader, Stretch
@@ -42,19 +43,27 @@ _ANSWER_MAX: Final = 500
 
 
 class ImportLease:
-    """The lease of one ImportVApp, kept alive by a thread until `complete` or `abort`."""
+    """The lease of one ImportVApp, kept alive by a thread until `complete` or `abort`.
 
-    def __init__(self, vcenter: VCenter, lease: Any, limit_s: float, stop: Stop) -> None:
-        """Wait until it is ready. Raises WaitTooLong, TaskFailed, Stopped and as `call`."""
+    machine: moref of the VM that is being made, "" until it is ready.
+    """
+
+    def __init__(self, vcenter: VCenter, lease: Any, stop: Stop) -> None:
+        """lease: as `start_import` gives it."""
         self._vcenter = vcenter
         self._lease = lease
         self._stop = stop
         self._percent = 0
         self._ended = threading.Event()
-        info = self._await_ready(limit_s)
-        self.machine = str(info.entity._GetMoId())
-        self._urls = [url for url in info.deviceUrl or () if url.disk]
+        self._urls: list[Any] = []
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self.machine = ""
+
+    def await_ready(self, limit_s: float) -> None:
+        """Raises WaitTooLong, TaskFailed, Stopped and as `VCenter.call`."""
+        info = self._ready(limit_s)
+        self.machine = reference_of(info.entity)
+        self._urls = [url for url in info.deviceUrl or () if url.disk]
         self._keeper.start()
 
     def upload(self, number: int, disk: VirtualDisk, reader: ImageReader, advance: Advance) -> None:
@@ -95,7 +104,7 @@ class ImportLease:
                 f"the host refused {disk.label} with HTTP status {answer.status}: {words}"
             )
 
-    def _await_ready(self, limit_s: float) -> Any:
+    def _ready(self, limit_s: float) -> Any:
         give_up_at = time.monotonic() + limit_s
         while True:
             state = self._vcenter.call("waiting for the import", lambda: self._lease.state)
@@ -120,7 +129,8 @@ class ImportLease:
 
     def _end(self) -> None:
         self._ended.set()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
 
 
 def start_import(vcenter: VCenter, pool: Any, folder: Any, host: Any, spec: Any, what: str) -> Any:

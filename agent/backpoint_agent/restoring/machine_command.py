@@ -77,7 +77,7 @@ class RestoreRequest:
         if self.args.disks is None:
             return None
         by_slot = {disk.place: f"disk-{disk.key}" for disk in self.stored.description.disks}
-        return [by_slot.get(word, word) for word in self.args.disks]
+        return list(dict.fromkeys(by_slot.get(word, word) for word in self.args.disks))
 
 
 class _Watcher:
@@ -145,9 +145,9 @@ def _plan_new(request: RestoreRequest) -> tuple[MachinePlan, Destination]:
         unescape(stored.description.name),
         exists=origin is not None,
     )
-    machine_choices = MachineChoices(
-        name, origin is not None, request.networks, args.keep_uuid, request.disks
-    )
+    # In another vCenter nobody here can see whether it still runs, with its addresses.
+    exists = origin is not None or stored.vcenter != vcenter.uuid
+    machine_choices = MachineChoices(name, exists, request.networks, args.keep_uuid, request.disks)
     sizes = {key: disk.size for key, disk in stored.disks.items()}
     plan = plan_machine(stored.description, sizes, destination.networks, machine_choices)
     return plan, destination

@@ -40,7 +40,7 @@ class NetworkRule:
 
 @dataclass(frozen=True)
 class MachineChoices:
-    """What the user asked for. origin_exists: the original VM is in this vCenter.
+    """What the user asked for. origin_exists: the original VM is there, or may be.
 
     disks: keys in the point ("disk-2000") to restore, None for all.
     """
@@ -98,7 +98,7 @@ def plan_machine(
     disks = _plan_disks(description, sizes, choices, notes)
     cards = _plan_cards(description.cards, networks, choices, notes)
     if choices.keep_uuid and choices.origin_exists:
-        notes.append("the original VM has the same BIOS uuid")
+        notes.append("the original VM, if it is still there, has the same BIOS uuid")
     return MachinePlan(
         choices.name,
         description.uuid if choices.keep_uuid else "",

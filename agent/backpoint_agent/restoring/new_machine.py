@@ -100,8 +100,8 @@ class NewMachine:
         except _SURELY_NOT_MADE:
             self._refused = True
             raise
-        limit_s = self._shop.waits.reconfigure_s
-        self._lease = ImportLease(vcenter, lease, limit_s, self._shop.stop)
+        self._lease = ImportLease(vcenter, lease, self._shop.stop)
+        self._lease.await_ready(self._shop.waits.reconfigure_s)
         self._learn(self._lease.machine)
         return self._lease
 

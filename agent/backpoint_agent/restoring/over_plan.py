@@ -68,6 +68,8 @@ def _refuse_unfit(machine: Machine) -> None:
     if machine.hindrances or not machine.connected:
         why = "; ".join(machine.hindrances) or "its host is not connected"
         raise MachineUnfit(f"{name} cannot be restored over: {why}")
+    if machine.template:
+        raise MachineUnfit(f"{name} is a template: convert it to a VM before it is restored over")
     if machine.power != "poweredOff":
         raise MachineUnfit(f"{name} is {machine.power}: shut it down before it is restored over")
     if machine.snapshots or machine.consolidation_needed:

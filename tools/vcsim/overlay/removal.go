@@ -88,7 +88,11 @@ func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference, con
 
 // RemoveSnapshotTask merges the snapshot's disks; its entity is the VM, as pyvmomi wants.
 func (v *VirtualMachineSnapshot) RemoveSnapshotTask(_ *Context, req *types.RemoveSnapshot_Task) soap.HasFault {
-	vm := Map.Get(v.Vm).(*VirtualMachine)
+	vm, ok := Map.Get(v.Vm).(*VirtualMachine)
+	if !ok { // destroyed, and its snapshots with it
+		gone := Fault("", &types.ManagedObjectNotFound{Obj: v.Self})
+		return &methods.RemoveSnapshot_TaskBody{Fault_: gone}
+	}
 	task := CreateTask(v, "removeSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
 		if Map.Get(v.Self) == nil {
 			return nil, &types.ManagedObjectNotFound{Obj: v.Self}

@@ -166,7 +166,7 @@ def _plan_cards(
         notes.extend(_notes_of(planned[-1], choices.origin_exists))
     if cards and rule.rest is None and choices.origin_exists:
         notes.append(
-            "cards are disconnected while the original VM exists, unless --network says so"
+            "cards stay disconnected while the original VM may run; --network keep connects"
         )
     return tuple(planned)
 

@@ -124,25 +124,17 @@ class VddkTarget:
             secret = folder / "password"
             with open(os.open(secret, _NEW, 0o600), "w", encoding="utf-8") as file:
                 file.write(password + "\n")
-            address = str(folder / "socket")
             places = {
                 "file": disk.file,
-                "socket": address,
+                "socket": str(folder / "socket"),
                 "pidfile": str(folder / "pid"),
                 "password_file": str(secret),
             }
             command = plan_command(words, {**values, **places})
-            self._child = NbdChild(
-                self._name,
-                address,
-                command,
-                program=os.path.basename(command[0]),
-                secret=password,
-                start=kept_by_a_thread(stop),
-            )
+            self._child = self._start(command, places["socket"], password)
             opened.callback(self._child.close)
             self._writer = self._child.first_connection(
-                lambda: NbdWriter(address, self._name, _ANSWER_LIMIT_S)
+                lambda: NbdWriter(self._child.address, self._name, _ANSWER_LIMIT_S)
             )
             opened.callback(self._writer.close)
             secret.unlink()
@@ -152,6 +144,16 @@ class VddkTarget:
                     f"{disk.size}"
                 )
             self._opened = opened.pop_all()
+
+    def _start(self, command: Sequence[str], address: str, password: str) -> NbdChild:
+        return NbdChild(
+            self._name,
+            address,
+            command,
+            program=os.path.basename(command[0]),
+            secret=password,
+            start=kept_by_a_thread(self._stop),
+        )
 
     def write_at(self, offset: int, data: Content) -> None:
         """Raises TargetError, Stopped."""

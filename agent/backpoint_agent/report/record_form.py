@@ -5,48 +5,41 @@ Decides what a record must have to be believed, and that what a later version ad
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import MISSING, fields
 from typing import Any, Final, TypeVar, get_args
 
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.running.outcome import DiskOutcome, MachineOutcome, Status
+from backpoint_repo.point import is_calendar_time
 
 _STATUSES: Final = frozenset(get_args(Status))
 _NUMBER_MAX: Final = float(1 << 62)
+_TIMES: Final = frozenset({"started", "ended", "point_time"})
 _Made = TypeVar("_Made", RunRecord, MachineOutcome, DiskOutcome)
 
 
-def encode_run(record: RunRecord) -> bytes:
-    """One line of ASCII."""
-    return json.dumps(record.record(), allow_nan=False).encode() + b"\n"
-
-
-def decode_run(data: bytes) -> RunRecord:
+def decode_run(record: dict[str, Any]) -> RunRecord:
     """Raises ValueError, with what is wrong, where it is no record of a run."""
-    try:
-        record = json.loads(data)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-    except ValueError:
-        raise ValueError("it is no JSON") from None
-    if not isinstance(record, dict) or record.get("type") != "run":
+    if record.get("type") != "run":
         raise ValueError("it is no record of a run")
-    record["outcomes"] = tuple(map(_outcome, _list(record, "outcomes")))
-    record["skipped"] = tuple(map(_pair, _list(record, "skipped")))
-    record["warnings"] = _texts(record, "warnings")
-    return _make(RunRecord, record)
+    made = {
+        "outcomes": tuple(map(_outcome, _list(record, "outcomes"))),
+        "skipped": tuple(map(_pair, _list(record, "skipped"))),
+        "warnings": _texts(record, "warnings"),
+    }
+    return _make(RunRecord, record | made)
 
 
 def _outcome(value: object) -> MachineOutcome:
     record = _object(value)
     if record.get("status") not in _STATUSES:
         raise ValueError("a VM's status is none")
-    record["disks"] = tuple(_make(DiskOutcome, _object(disk)) for disk in _list(record, "disks"))
-    record["warnings"] = _texts(record, "warnings")
-    record["alarms"] = _texts(record, "alarms")
-    return _make(MachineOutcome, record)
+    made = {
+        "disks": tuple(_make(DiskOutcome, _object(disk)) for disk in _list(record, "disks")),
+        "warnings": _texts(record, "warnings"),
+        "alarms": _texts(record, "alarms"),
+    }
+    return _make(MachineOutcome, record | made)
 
 
 def _make(kind: type[_Made], record: dict[str, Any]) -> _Made:
@@ -73,7 +66,7 @@ def _checked(name: str, kind: str, value: object) -> object:
             right = isinstance(value, int) and not isinstance(value, bool) and _in_range(value)
         case "float":
             right = isinstance(value, int | float) and not isinstance(value, bool)
-            right = right and _in_range(value)
+            right = right and _in_range(value) and (name not in _TIMES or _is_time(value))
         case _:
             right = True  # made and checked above
     if not right:
@@ -82,7 +75,11 @@ def _checked(name: str, kind: str, value: object) -> object:
 
 
 def _in_range(value: Any) -> bool:
-    return math.isfinite(value) and 0 <= value < _NUMBER_MAX
+    return bool(0 <= value < _NUMBER_MAX)
+
+
+def _is_time(value: Any) -> bool:
+    return is_calendar_time(value)
 
 
 def _object(value: object) -> dict[str, Any]:

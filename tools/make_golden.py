@@ -30,6 +30,7 @@ from backpoint_repo.format import FORMAT_VERSION, Kind
 from backpoint_repo.key_slots import ScryptCost, add_slot
 from backpoint_repo.lease import BACKUP, MOUNT, Lease, LeaseTerms
 from backpoint_repo.point import Point
+from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 from backpoint_repo.record import encode_record
 from backpoint_repo.recovery_key import format_recovery_key
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
@@ -84,6 +85,7 @@ class Maker:
         voids = [self._revoked_session() for _ in range(VOID_POINTS)]
         self._database()
         self._damage_and_trash()
+        self._note()
         self._lease()
         shutil.rmtree(self._root / "tmp")
         expected = {
@@ -194,6 +196,12 @@ class Maker:
         payload = encode_record({"revoked": self._now, "by": bytes(16)})
         self._repository.sealed.put(Kind.VOID, session.hex(), payload)
         return session.hex()
+
+    def _note(self) -> None:
+        repository = self._open()
+        point = repository.catalog.refresh()[0]
+        facts = {"snapshot_remove_s": 1.5, "alarms": []}
+        put_note(repository.sealed, PointNote(point.point_id, AFTERMATH, self._now, facts))
 
     def _damage_and_trash(self) -> None:
         """Of packs and copies that are gone already, so that the repository itself is whole."""

@@ -24,11 +24,15 @@ from backpoint_repo.format import FOLDERS, Kind, object_key
 from backpoint_repo.key_slots import verify_slot
 from backpoint_repo.pack_check import PackCheck, PackFindings
 from backpoint_repo.point import Point
+from backpoint_repo.point_note import verify_note
 from backpoint_repo.repository import Repository
 from backpoint_repo.tree_check import TreeCheck
 
 _NAMED_MAX: Final = 10
-_LOOKED_INTO: Final = (Kind.SLOT, Kind.INDEX, Kind.LEASE, Kind.TRASH, Kind.DAMAGE, Kind.CATALOG)
+_LOOKED_INTO: Final = (
+    *(Kind.SLOT, Kind.INDEX, Kind.LEASE, Kind.TRASH),
+    *(Kind.DAMAGE, Kind.CATALOG, Kind.NOTE),
+)
 
 
 class CheckProgress(Protocol):
@@ -132,6 +136,8 @@ def _check_objects(
 def _opening(repository: Repository, kind: Kind, name: str) -> Callable[[], object]:
     if kind is Kind.SLOT:
         return lambda: verify_slot(repository.sealed, name)
+    if kind is Kind.NOTE:
+        return lambda: verify_note(repository.sealed, name)
     return lambda: repository.sealed.get(kind, name)
 
 

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     TRASH = 9
     DAMAGE = 10
     CATALOG = 11
+    NOTE = 12
 
 
 FOLDERS: Final = {
@@ -56,6 +57,7 @@ FOLDERS: Final = {
     Kind.TRASH: "trash",
     Kind.DAMAGE: "damage",
     Kind.CATALOG: "catalog",
+    Kind.NOTE: "notes",
 }
 CONFIG_KEY: Final = "config"
 

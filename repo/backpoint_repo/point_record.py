@@ -6,10 +6,12 @@ no output stream.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.point import Point
+from backpoint_repo.point_note import PointNote
 from backpoint_repo.point_selector import format_time
 
 
@@ -35,7 +37,7 @@ def summary_record(point: PointSummary) -> dict[str, Any]:
     }
 
 
-def full_record(point: Point) -> dict[str, Any]:
+def full_record(point: Point, notes: Sequence[PointNote] = ()) -> dict[str, Any]:
     """Everything that is recorded of a point, without the ids of its content. Sizes in bytes."""
     disks = [
         {
@@ -68,4 +70,5 @@ def full_record(point: Point) -> dict[str, Any]:
         "warnings": list(point.warnings),
         "tool": point.tool,
         "capture": point.capture,
+        **({"notes": {note.topic: note.facts for note in notes}} if notes else {}),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backpoint_repo.point_note import AFTERMATH, read_note
 from machine_runs import Bench, running_bench
 
 
@@ -41,6 +42,10 @@ def test_what_a_point_records(bench: Bench) -> None:
     assert point.capture["transport"] == "https"
     assert point.capture["snapshot"]["stun_s"] == pytest.approx(0.25)
     assert outcome.stun_remove_s == pytest.approx(0.25)
+    note = read_note(bench.repository.sealed, point.point_id, AFTERMATH)
+    assert note is not None
+    assert note.facts["snapshot_remove_stun_s"] == pytest.approx(0.25)
+    assert note.facts["alarms"] == []
     assert point.consistency == outcome.consistency == "filesystem"
     names = {file.name for file in point.files}
     assert "machine.json" in names

@@ -21,6 +21,7 @@ from backpoint_repo.index_segment import PackRef
 from backpoint_repo.key_slots import add_slot
 from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
 from backpoint_repo.point import Point
+from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository, open_repository
 from backpoint_repo.store.contract import Store
@@ -131,6 +132,9 @@ def _add_rare_objects(repository: Repository) -> None:
         sealed.put(Kind.TRASH, str(number), encode_record({"epoch": number, "packs": [trashed]}))
         sealed.put(Kind.VOID, secrets.token_hex(16), encode_record({}))
         Lease(sealed, secrets.token_bytes(16), LeaseTerms(MOUNT, 0), clock)
+        put_note(
+            sealed, PointNote(secrets.token_bytes(16), AFTERMATH, clock(), {"remove_s": number})
+        )
 
 
 def _by_kind(store: Store, order: list[str]) -> dict[Kind, tuple[str, ...]]:

@@ -51,6 +51,7 @@ PARTNERS = {
     Kind.TRASH: Kind.LEASE,
     Kind.DAMAGE: Kind.INDEX,
     Kind.CATALOG: Kind.POINT,
+    Kind.NOTE: Kind.LEASE,
 }
 FLIPS = (
     *("flip magic", "flip kind", "flip version", "flip 8", "flip middle", "flip end"),

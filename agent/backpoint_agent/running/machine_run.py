@@ -36,6 +36,7 @@ from backpoint_agent.vsphere.machine_reading import read_machine, snapshot_disks
 from backpoint_repo.backup_session import BackupSession
 from backpoint_repo.errors import BackpointError
 from backpoint_repo.point import Point
+from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 
 _OTHERS_FRESH_S: Final = 86_400.0
 """A snapshot that another agent made within a day is taken for one that it still reads."""
@@ -111,6 +112,7 @@ class MachineRun:
             self._state.released = guest.release()
         if self._state.lied:
             self._reset_tracking()
+        self._note_aftermath()
 
     def _refuse_unfit(self, machine: Machine) -> None:
         if reasons := why_not(machine):
@@ -262,6 +264,22 @@ class MachineRun:
             return
         except VSphereError as error:
             self._notes.alarm(f"change tracking could not be reset: {error}")
+
+    def _note_aftermath(self) -> None:
+        """What is known only now stands beside the point."""
+        state, sealed = self._state, self._parts.repository.sealed
+        if state.point is None or state.released is None:
+            return
+        facts = {
+            "snapshot_remove_s": state.released.remove_s,
+            "snapshot_remove_stun_s": state.released.stun_s,
+            "alarms": list(self._notes.alarms),
+        }
+        note = PointNote(state.point.point_id, AFTERMATH, self._parts.clock(), facts)
+        try:
+            put_note(sealed, note)
+        except BackpointError as error:
+            self._notes.warn(f"what came after the point could not be recorded: {error}")
 
     def _outcome(self, started: float) -> MachineOutcome:
         state, notes = self._state, self._notes

@@ -10,6 +10,7 @@ from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
     from backpoint_repo.point import Point
+    from backpoint_repo.point_note import PointNote
 
 HELP: Final = "describe one restore point"
 SELECTOR: Final = "a point: VM@latest, VM@TIME-PREFIX, VM@INDEX (-1 newest) or VM@ID-PREFIX"
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError where the selector names no point or several, and what a store raises."""
     from backpoint_repo.opening import open_from
+    from backpoint_repo.point_note import AFTERMATH, read_note
     from backpoint_repo.point_record import full_record
     from backpoint_repo.point_selector import select_point
     from backpoint_repo.terminal import print_fields, print_record, warn
@@ -43,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
     for broken in repository.catalog.broken.values():
         warn(broken)
     point = repository.point(select_point(points, args.point).point_id)
+    note = read_note(repository.sealed, point.point_id, AFTERMATH)
     if args.json:
-        print_record(full_record(point))
+        print_record(full_record(point, [note] if note else []))
     else:
-        print_fields(_fields(point))
+        print_fields((*_fields(point), *_made_by_agent(point, note)))
     return 0
 
 
@@ -76,3 +79,15 @@ def _fields(point: Point) -> Iterator[tuple[str, str]]:
     yield "made by", point.tool
     for warning in point.warnings:
         yield "warning", warning
+
+
+def _made_by_agent(point: Point, note: PointNote | None) -> Iterator[tuple[str, str]]:
+    """The plain facts that a point's maker recorded, and what it learned afterwards."""
+    for name, value in point.capture.items():
+        if isinstance(value, str | int | float) and value != "":
+            yield f"capture {name}", str(value)
+    for name, value in (note.facts if note else {}).items():
+        if isinstance(value, list):
+            yield from ((f"afterwards {name}", str(item)) for item in value)
+        elif value is not None:
+            yield f"afterwards {name}", str(value)

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from backpoint_agent.errors import ConfigMistakes
 from backpoint_repo.command_parser import CommandParser
+from backpoint_repo.terminal import say
 
 HELP: Final = "back up and restore the VMs of a vCenter"
 
@@ -43,8 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Raises ConfigMistakes and what the subcommand raises."""
-    code = args.act(args)
+    """Raises what the subcommand raises; mistakes of the configuration are told here, each on a
+    line of its own."""
+    try:
+        code = args.act(args)
+    except ConfigMistakes as mistakes:
+        for line in str(mistakes).splitlines():
+            say(line)
+        return mistakes.exit_code
     assert isinstance(code, int)
     return code
 

@@ -1,36 +1,35 @@
-"""What every subcommand of the agent opens first: the configuration, a vCenter, the repository.
+"""What the agent's subcommands open first: the configuration, a vCenter, the repository, an office.
 
-Decides where the configuration is looked for and which credential opens the repository.
+Decides which credential opens the repository, and what a process that runs jobs holds meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from backpoint_agent.secret_reading import read_secret
 from backpoint_agent.settings.model import Settings
-from backpoint_agent.settings.read import read_settings_file
+from backpoint_agent.settings.read import read_settings_file, settings_path
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo import repository
 from backpoint_repo.config import read_config
 from backpoint_repo.credential import read_credential
-from backpoint_repo.errors import UsageError
 from backpoint_repo.opening import credential_from
 from backpoint_repo.store.local import LocalStore
 
-VARIABLE: Final = "BACKPOINT_CONFIG"
+if TYPE_CHECKING:
+    from backpoint_agent.jobs.office import Office
 
 
 def read_settings(args: argparse.Namespace) -> Settings:
     """The file at -c or BACKPOINT_CONFIG. Raises ConfigMistakes, UsageError."""
-    path = args.config or os.environ.get(VARIABLE)
-    if not path:
-        raise UsageError(f"which configuration? Give -c FILE or set {VARIABLE}")
-    return read_settings_file(Path(path))
+    return read_settings_file(settings_path(args.config, os.environ))
 
 
 def connect(settings: Settings, name: str, stop: Stop) -> VCenter:
@@ -43,6 +42,27 @@ def open_repository(settings: Settings) -> repository.Repository:
     store = LocalStore(Path(settings.repository.path))
     read_config(store)
     return repository.open_repository(store, _credential(settings))
+
+
+@contextmanager
+def open_office(settings: Settings, *, as_json: bool) -> Iterator[Office]:
+    """Repository, state folder and ledger, and somebody on stderr who tells how far jobs are.
+
+    Raises KeyFault, UsageError and what opening a repository raises.
+    """
+    import time
+
+    from backpoint_agent.jobs.office import Office
+    from backpoint_agent.ledger import Ledger
+    from backpoint_agent.report.live import live_watcher
+    from backpoint_agent.state_folder import make_state_folder
+    from backpoint_repo.process_tuning import tune_for_chunks
+
+    opened = open_repository(settings)
+    tune_for_chunks()
+    state = make_state_folder(settings.state)
+    with Ledger(state.ledger) as ledger, live_watcher(as_json=as_json) as watcher:
+        yield Office(settings, state, opened, ledger, watcher, Stop(), time.time)
 
 
 def _credential(settings: Settings) -> repository.Credential:

@@ -11,21 +11,19 @@ import random
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
-from backpoint_agent.errors import CannotConnect
 from backpoint_agent.jobs.office import Office
-from backpoint_agent.jobs.pace import Waiting, caps_of, claim_of, next_to_start
+from backpoint_agent.jobs.pace import Waiting, caps_of, claim_of
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.machine import Machine
 from backpoint_agent.machine_names import MachineNames
 from backpoint_agent.running.machine_run import MachineRun
-from backpoint_agent.running.outcome import MachineOutcome, Status
+from backpoint_agent.running.outcome import MachineOutcome, Status, may_pass
 from backpoint_agent.running.parts import RunParts
 from backpoint_agent.selection import Selected, find_machine, select
 from backpoint_agent.settings.model import Job
@@ -37,7 +35,9 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.errors import BackpointError
 
 _LOOK_EVERY_S: Final = 0.5
+"""A stop, or the window's end, is heard within this."""
 _BACK_OFF_MAX: Final = 16
+_BUG: Final = "a bug in backpoint"
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,23 @@ class JobOrder:
 
 
 async def run_job(office: Office, order: JobOrder) -> RunRecord:
-    """Raises nothing that the outside can cause: it is in the record."""
+    """Raises nothing: what went wrong, bugs too, is in the record."""
     run = _JobRun(office, order)
     try:
         await run.all()
     except* BackpointError as group:
         run.trouble = "; ".join(str(error) for error in _leaves(group))
+    except* Exception as group:
+        traceback.print_exception(group)
+        run.trouble = "; ".join(_bug(error) for error in _leaves(group))
     return run.record()
+
+
+def select_for(order: JobOrder, machines: Sequence[Machine]) -> Selected:
+    """What the order comes to among a vCenter's VMs. Raises UsageError, VSphereError."""
+    if order.only is None:
+        return select(machines, order.job)
+    return Selected((find_machine(machines, order.only),), (), (), ())
 
 
 class _JobRun:
@@ -69,64 +79,68 @@ class _JobRun:
         self._account = office.settings.vcenter_of(order.job)
         self._stop = Stop(office.stop)
         self._started = office.clock()
-        self._number = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-        self._outcomes: dict[str, MachineOutcome] = {}
+        self._began = trio.current_time()
+        self._number = run_number(self._started)
         self._selected = Selected((), (), (), ())
-        self._waiting: list[Waiting] = []
-        self._busy = 0
-        self._ended = trio.Event()
+        self._tries: dict[str, list[MachineOutcome]] = {}
+        self._over = ""
         self.trouble = ""
 
     def record(self) -> RunRecord:
         """As far as it came."""
-        chosen = {machine.moref for machine in self._selected.chosen}
-        reason = self.trouble or self._stop.reason or ""
-        for machine in self._selected.chosen:
-            if machine.moref in chosen - self._outcomes.keys():
-                self._note(machine, "not-started", reason)
+        selected = self._selected
+        reason = self._over or self.trouble or self._stop.reason or _BUG
+        outcomes = [
+            self._untried(left.machine, "failed", left.reason) for left in selected.hindered
+        ]
+        for machine in selected.chosen:
+            tries = self._tries.get(machine.moref)
+            outcomes.append(
+                _last(tries) if tries else self._untried(machine, "not-started", reason)
+            )
         return RunRecord(
-            self._number,
-            self._job.name,
-            self._account.name,
-            self._started,
-            self._office.clock(),
-            tuple(self._outcomes.values()),
-            tuple((left.machine.name, left.reason) for left in self._selected.skipped),
-            self._selected.warnings,
-            self.trouble,
+            number=self._number,
+            job=self._job.name,
+            vcenter=self._account.name,
+            started=self._started,
+            # The clock may have been put back meanwhile.
+            ended=self._started + trio.current_time() - self._began,
+            outcomes=tuple(outcomes),
+            skipped=tuple((left.machine.name, left.reason) for left in selected.skipped),
+            warnings=selected.warnings,
+            trouble=self.trouble,
         )
 
     async def all(self) -> None:
-        vcenter = await trio.to_thread.run_sync(self._connect)
-        with closing(vcenter):
-            self._selected = await trio.to_thread.run_sync(self._select, vcenter)
-            for left in self._selected.hindered:
-                self._note(left.machine, "failed", left.reason)
-            parts = self._parts(vcenter)
-            self._waiting = [
-                Waiting(machine, claim_of(self._job, self._account.name, machine))
-                for machine in self._selected.chosen
-            ]
-            async with trio.open_nursery() as nursery:
-                await self._start_all(nursery, parts)
+        vcenter, self._selected = await trio.to_thread.run_sync(self._begin)
+        try:
+            if not self._selected.chosen and not self._selected.hindered:
+                self.trouble = f"the job {self._job.name} selects no VM"
+            await self._run_all(self._parts(vcenter))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(vcenter.close)
 
-    def _connect(self) -> VCenter:
+    def _begin(self) -> tuple[VCenter, Selected]:
         """Tried again like a VM's run: a vCenter that restarts at night is back soon."""
-        limits = self._job.limits
-        for tries in range(limits.retries + 1):
+        limits, tries = self._job.limits, 0
+        while True:
             try:
-                return VCenter(self._account, self._stop)
-            except CannotConnect:
-                if tries == limits.retries:
+                return self._look()
+            except BackpointError as error:
+                if tries == limits.retries or not may_pass(error):
                     raise
-                self._stop.wait(_back_off_s(limits.retry_after_s, tries))
-        raise AssertionError("the loop returns or raises")
+            self._stop.wait(_back_off_s(limits.retry_after_s, tries))
+            tries += 1
 
-    def _select(self, vcenter: VCenter) -> Selected:
-        inventory = read_inventory(vcenter, self._account)
-        if self._order.only is None:
-            return select(inventory.machines, self._job)
-        return Selected((find_machine(inventory.machines, self._order.only),), (), (), ())
+    def _look(self) -> tuple[VCenter, Selected]:
+        vcenter = VCenter(self._account, self._stop)
+        try:
+            machines = read_inventory(vcenter, self._account).machines
+            return vcenter, select_for(self._order, machines)
+        except BaseException:
+            vcenter.close()
+            raise
 
     def _parts(self, vcenter: VCenter) -> RunParts:
         office, rate = self._office, self._job.limits.bytes_per_s
@@ -148,64 +162,56 @@ class _JobRun:
             clock=office.clock,
         )
 
-    async def _start_all(self, nursery: trio.Nursery, parts: RunParts) -> None:
-        caps = caps_of(self._job, self._account)
-        while self._waiting or self._busy:
-            self._look_at_window()
-            if self._stop.reason or self._over:
-                self._give_up_waiting()
-            item = next_to_start(self._waiting, self._office.running, caps, time.monotonic())
-            if item is None:
-                self._ended = trio.Event()
-                with trio.move_on_after(_LOOK_EVERY_S):
-                    await self._ended.wait()
-                continue
-            self._waiting.remove(item)
-            self._office.running.append(item.claim)
-            self._busy += 1
-            nursery.start_soon(self._one, item, parts)
-
-    @property
-    def _over(self) -> bool:
-        until = self._order.until
-        return until is not None and self._office.clock() >= until
-
-    def _look_at_window(self) -> None:
-        window = self._job.window
-        if self._over and window is not None and window.at_end == "stop":
-            self._stop.request(f"the backup window of {self._job.name} has ended")
-
-    def _give_up_waiting(self) -> None:
-        reason = self._stop.reason or "the backup window ended before it could start"
-        for item in self._waiting:
-            if item.machine.moref not in self._outcomes:
-                self._note(item.machine, "not-started", reason)
-        self._waiting.clear()
-
-    async def _one(self, item: Waiting, parts: RunParts) -> None:
-        run = MachineRun(parts, item.machine, full=self._order.full)
+    async def _run_all(self, parts: RunParts) -> None:
+        line, caps = self._office.line, caps_of(self._job, self._account)
+        for machine in self._selected.chosen:
+            claim = claim_of(self._job, self._account.name, machine)
+            line.join(Waiting(self._number, machine, claim, caps, trio.current_time()))
+        # Trio's own limit is for all threads of the process; here the line decides.
+        threads = trio.CapacityLimiter(caps.job)
         try:
-            outcome = await trio.to_thread.run_sync(_guarded(run, item.machine, self._note_bug))
+            async with trio.open_nursery() as nursery:
+                while line.has(self._number):
+                    self._look_whether_over()
+                    item = line.start(self._number)
+                    if item is None:
+                        await line.change(_LOOK_EVERY_S)
+                    else:
+                        nursery.start_soon(self._one, item, parts, threads)
         finally:
-            self._office.running.remove(item.claim)
-            self._busy -= 1
-            self._ended.set()
-        if outcome is None:
-            return
-        self._outcomes[item.machine.moref] = replace(outcome, tries=item.tries + 1)
+            line.leave(self._number)
+
+    def _look_whether_over(self) -> None:
+        """What waits then leaves the line, those too that would be tried again."""
+        window, until = self._job.window, self._order.until
+        if until is not None and self._office.clock() >= until:
+            self._over = self._over or f"the backup window of {self._job.name} has ended"
+            if window is not None and window.at_end == "stop":
+                self._stop.request(self._over)
+        if self._over or self._stop.reason:
+            self._office.line.leave(self._number)
+
+    async def _one(self, item: Waiting, parts: RunParts, threads: trio.CapacityLimiter) -> None:
+        line, machine, began = self._office.line, item.machine, trio.current_time()
+        run = MachineRun(parts, machine, full=self._order.full)
+        try:
+            outcome = await trio.to_thread.run_sync(run.run, limiter=threads)
+        except Exception as error:
+            # One VM's bug must not take the others' night.
+            traceback.print_exception(error)
+            outcome = self._untried(machine, "failed", _bug(error))
+        finally:
+            line.end(item)
+        ended = outcome.started + trio.current_time() - began
+        self._tries.setdefault(machine.moref, []).append(replace(outcome, ended=ended))
         limits = self._job.limits
-        if outcome.temporary and item.tries < limits.retries and not self._stop.reason:
-            delay_s = _back_off_s(limits.retry_after_s, item.tries)
-            self._waiting.append(
-                replace(item, tries=item.tries + 1, not_before=time.monotonic() + delay_s)
-            )
+        if outcome.temporary and item.tries < limits.retries:
+            ready = trio.current_time() + _back_off_s(limits.retry_after_s, item.tries)
+            line.join(replace(item, tries=item.tries + 1, ready=ready))
 
-    def _note_bug(self, machine: Machine, error: Exception) -> None:
-        self._note(machine, "failed", f"a bug in backpoint: {type(error).__name__}: {error}")
-
-    def _note(self, machine: Machine, status: Status, error: str) -> None:
+    def _untried(self, machine: Machine, status: Status, error: str) -> MachineOutcome:
         now = self._office.clock()
-        self._outcomes[machine.moref] = MachineOutcome(
+        return MachineOutcome(
             vm=machine.name,
             moref=machine.moref,
             identity=str(machine.identity),
@@ -214,32 +220,39 @@ class _JobRun:
             started=now,
             ended=now,
             error=error,
+            tries=0,
         )
 
 
-def _guarded(
-    run: MachineRun, machine: Machine, note_bug: Callable[[Machine, Exception], None]
-) -> Callable[[], MachineOutcome | None]:
-    """One VM's bug must not take the others' night."""
+def _last(tries: Sequence[MachineOutcome]) -> MachineOutcome:
+    """The last one, with what those before it leave to look at."""
+    failures = [f"try {number}: {each.error}" for number, each in enumerate(tries[:-1], 1)]
+    alarms = [alarm for each in tries for alarm in each.alarms]
+    return replace(
+        tries[-1],
+        tries=len(tries),
+        warnings=(*failures, *tries[-1].warnings),
+        alarms=tuple(dict.fromkeys(alarms)),
+    )
 
-    def guarded() -> MachineOutcome | None:
-        try:
-            return run.run()
-        except Exception as error:
-            traceback.print_exc()
-            note_bug(machine, error)
-            return None
 
-    return guarded
+def run_number(now: float) -> str:
+    """Names a run begun at this moment (seconds since 1970) among all of all agents."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{secrets.token_hex(3)}"
 
 
 def _back_off_s(first_s: float, tries: int) -> float:
-    """Doubled each time up to sixteen times, with a half to spare so that VMs do not march."""
+    """Doubled each time up to sixteen times, more or less by a quarter so that VMs do not march."""
     return first_s * float(min(1 << tries, _BACK_OFF_MAX)) * random.uniform(0.75, 1.25)
 
 
-def _leaves(group: BaseExceptionGroup[BackpointError]) -> Sequence[BackpointError]:
-    leaves: list[BackpointError] = []
+def _bug(error: BaseException) -> str:
+    return f"{_BUG}: {type(error).__name__}: {error}"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

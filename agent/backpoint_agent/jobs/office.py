@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from backpoint_agent.jobs.pace import Claim
+from backpoint_agent.jobs.line import Line
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.running.parts import Watcher
 from backpoint_agent.settings.model import Settings
@@ -17,10 +17,10 @@ from backpoint_agent.stopping import Stop
 from backpoint_repo.repository import Repository
 
 
-@dataclass
+@dataclass(frozen=True)
 class Office:
-    """running: what VMs that run now take, of all jobs; of the thread that trio runs in.
-    stop: of the whole process. clock: seconds since 1970."""
+    """line: the VMs of all jobs. stop: of the whole process. clock: seconds since 1970, which may
+    jump."""
 
     settings: Settings
     state: StateFolder
@@ -29,4 +29,4 @@ class Office:
     watcher: Watcher
     stop: Stop
     clock: Callable[[], float]
-    running: list[Claim] = field(default_factory=list)
+    line: Line = field(default_factory=Line)

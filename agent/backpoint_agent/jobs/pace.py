@@ -1,16 +1,28 @@
 """Which waiting VM may start now, beside those that run: limits of vCenter, host and datastore.
 
-Pure. The first in line that fits is started, so one whose host is busy holds up nobody else. What a
-VM takes is counted while it runs, whichever job it belongs to.
+Pure. The first in line that fits is started, whichever job it belongs to, so one whose host is busy
+holds up nobody else. Who has been overtaken for long is overtaken no more: what it lacks is kept
+for it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from backpoint_agent.machine import Machine
 from backpoint_agent.settings.model import Job, VCenterSettings
+
+PATIENCE_S: Final = 1800.0
+"""A VM with twenty disks finds twenty free connections at once only by luck: after half an hour
+those behind it leave it what comes free."""
+
+Kind = Literal["job", "machines", "connections", "host", "datastore"]
+Room = tuple[Kind, str, str]
+"""What has a limit: the machines of a job, machines or connections of a vCenter, one of its hosts,
+one of its datastores."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +35,40 @@ class Claim:
     datastores: frozenset[str]
     connections: int
 
+    def takes(self) -> dict[Room, int]:
+        """How much of each room."""
+        rooms: dict[Room, int] = {
+            ("job", self.job, ""): 1,
+            ("machines", self.vcenter, ""): 1,
+            ("connections", self.vcenter, ""): self.connections,
+            ("host", self.vcenter, self.host): 1,
+        }
+        return rooms | {("datastore", self.vcenter, name): 1 for name in self.datastores}
+
 
 @dataclass(frozen=True)
 class Caps:
     """At most so many: VMs of the job, of a host and of a datastore; VMs and connections of the
-    vCenter, of all jobs together."""
+    vCenter, of all jobs together. A VM that wants more than there is runs when nobody else has
+    any."""
 
     job: int
     host: int
     datastore: int
-    vcenter: int
+    machines: int
     connections: int
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A VM that waits. not_before: on the monotonic clock, seconds; tries: made already."""
+    """A VM in line. run: whose it is; ready: since when it may start, tries: made already."""
 
+    run: str
     machine: Machine
     claim: Claim
-    not_before: float = 0.0
+    caps: Caps
+    ready: float
+    """Seconds on the clock that `next_to_start` is given."""
     tries: int = 0
 
 
@@ -69,28 +95,28 @@ def caps_of(job: Job, account: VCenterSettings) -> Caps:
     )
 
 
-def next_to_start(
-    waiting: Sequence[Waiting], running: Iterable[Claim], caps: Caps, now: float
-) -> Waiting | None:
-    """The first that may start at `now` (monotonic seconds), or None."""
-    taken = list(running)
-    for item in waiting:
-        if item.not_before <= now and _fits(item.claim, taken, caps):
+def next_to_start(line: Sequence[Waiting], running: Iterable[Claim], now: float) -> Waiting | None:
+    """The first of the line that may start, or None. now: seconds on a clock that only grows."""
+    taken: Counter[Room] = Counter()
+    for claim in running:
+        taken.update(claim.takes())
+    kept: set[Room] = set()
+    for item in line:
+        if item.ready > now:
+            continue
+        full = _full(item, taken)
+        if not full and kept.isdisjoint(item.claim.takes()):
             return item
+        # One that only waits for its own job's others keeps nothing from other jobs.
+        if now - item.ready > PATIENCE_S and ("job", item.claim.job, "") not in full:
+            kept |= full
     return None
 
 
-def _fits(claim: Claim, running: list[Claim], caps: Caps) -> bool:
-    beside = [other for other in running if other.vcenter == claim.vcenter]
-    connections = sum(other.connections for other in beside)
-    return (
-        sum(other.job == claim.job for other in running) < caps.job
-        and sum(other.host == claim.host for other in beside) < caps.host
-        and all(
-            sum(datastore in other.datastores for other in beside) < caps.datastore
-            for datastore in claim.datastores
-        )
-        and len(beside) < caps.vcenter
-        # A VM with more disks than there are connections starts when nobody else has any.
-        and (connections == 0 or connections + claim.connections <= caps.connections)
-    )
+def _full(item: Waiting, taken: Counter[Room]) -> set[Room]:
+    """The rooms that have no place for it."""
+    return {
+        room
+        for room, size in item.claim.takes().items()
+        if taken[room] and taken[room] + size > getattr(item.caps, room[0])
+    }

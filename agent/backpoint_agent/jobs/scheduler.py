@@ -6,74 +6,101 @@ Which job is due is planned in `schedule.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import trio
 
 from backpoint_agent.jobs.due_memory import read_dealt_with, write_dealt_with
-from backpoint_agent.jobs.job_run import JobOrder, run_job
+from backpoint_agent.jobs.job_run import JobOrder, run_job, run_number
 from backpoint_agent.jobs.office import Office
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.schedule import Due, plan_step, sleep_s
+from backpoint_repo.errors import UsageError
+from backpoint_repo.terminal import warn
 
-_LOOK_EVERY_S: Final = 1.0
-"""A stop is heard within a second."""
+_LOOK_EVERY_S: Final = 0.5
+"""A stop is heard within this."""
 
 Report = Callable[[RunRecord], None]
+RunJob = Callable[[Office, JobOrder], Awaitable[RunRecord]]
 
 
 class Scheduler:
     """Of one process."""
 
-    def __init__(self, office: Office, report: Report) -> None:
-        """report: called with each run's record, in a thread; may take its time, raises nothing."""
+    def __init__(self, office: Office, report: Report, run: RunJob = run_job) -> None:
+        """report: called with each run's record, in a thread; may take its time. It and `run` raise
+        nothing."""
         self._office = office
         self._report = report
+        self._run = run
         self._running: set[str] = set()
+        self._dealt_with: dict[str, datetime] = {}
 
     async def run(self) -> None:
-        """Until the office's stop is requested and every run has ended. Raises UsageError."""
-        office = self._office
-        state = office.settings.state
-        jobs = tuple(office.settings.jobs.values())
-        dealt_with = read_dealt_with(state)
-        async with trio.open_nursery() as nursery:
-            while not office.stop.reason:
-                now = self._now()
-                step = plan_step(now, jobs, dealt_with)
-                if step.dealt_with != dealt_with:
-                    write_dealt_with(state, step.dealt_with)
-                    dealt_with = step.dealt_with
-                for due in step.due:
-                    nursery.start_soon(self._deal_with, due)
-                await trio.sleep(min(_LOOK_EVERY_S, sleep_s(now, jobs)))
+        """Until the office's stop is requested and every run has ended.
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._office.clock(), LocalZone())
+        Raises UsageError where it cannot be read what was dealt with before.
+        """
+        self._dealt_with = read_dealt_with(self._office.state.path)
+        look_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            while not self._office.stop.reason:
+                if trio.current_time() >= look_at:
+                    look_at = trio.current_time() + self._start_due(nursery)
+                await trio.sleep(_LOOK_EVERY_S)
+
+    def _start_due(self, nursery: trio.Nursery) -> float:
+        """Seconds after which to look again."""
+        jobs = tuple(self._office.settings.jobs.values())
+        now = datetime.fromtimestamp(self._office.clock(), LocalZone())
+        step = plan_step(now, jobs, self._dealt_with)
+        if step.dealt_with != self._dealt_with:
+            self._dealt_with = step.dealt_with
+            self._remember()
+        for due in step.due:
+            nursery.start_soon(self._deal_with, due)
+        return sleep_s(now, jobs)
+
+    def _remember(self) -> None:
+        """A full disk must not cost the night's runs; it can make one twice, if we die too."""
+        try:
+            write_dealt_with(self._office.state.path, self._dealt_with)
+        except UsageError as error:
+            warn(f"which jobs were started is not remembered: {error}")
 
     async def _deal_with(self, due: Due) -> None:
-        job = self._office.settings.jobs[due.job]
         if not due.starts:
-            await self._told(due, f"due at {due.at:%H:%M} UTC, outside its window: not started")
+            record = self._not_started(due, "outside its window: not started")
         elif due.job in self._running:
-            await self._told(due, f"due at {due.at:%H:%M} UTC, still running: not started again")
+            record = self._not_started(due, "still running: not started again")
         else:
-            self._running.add(due.job)
-            try:
-                until = due.until.timestamp() if due.until else None
-                record = await run_job(self._office, JobOrder(job, until=until))
-            finally:
-                self._running.remove(due.job)
-            await trio.to_thread.run_sync(self._report, record)
-
-    async def _told(self, due: Due, trouble: str) -> None:
-        office = self._office
-        job = office.settings.jobs[due.job]
-        now = office.clock()
-        number = f"{due.at:%Y%m%dT%H%M%SZ}-{due.job}"
-        account = office.settings.vcenter_of(job).name
-        record = RunRecord(number, due.job, account, now, now, (), trouble=trouble)
+            record = await self._run_now(due)
         await trio.to_thread.run_sync(self._report, record)
+
+    async def _run_now(self, due: Due) -> RunRecord:
+        job = self._office.settings.jobs[due.job]
+        until = due.until.timestamp() if due.until else None
+        self._running.add(due.job)
+        try:
+            record = await self._run(self._office, JobOrder(job, until=until))
+        finally:
+            self._running.remove(due.job)
+        if not due.late:
+            return record
+        made_up = f"this run makes up for one that was due at {_shown(due)} and was missed"
+        return replace(record, warnings=(made_up, *record.warnings))
+
+    def _not_started(self, due: Due, why: str) -> RunRecord:
+        settings, now = self._office.settings, self._office.clock()
+        vcenter = settings.vcenter_of(settings.jobs[due.job]).name
+        trouble = f"due at {_shown(due)}, {why}"
+        return RunRecord(run_number(now), due.job, vcenter, now, now, (), trouble=trouble)
+
+
+def _shown(due: Due) -> str:
+    return f"{due.at.astimezone(LocalZone()):%Y-%m-%d %H:%M}"

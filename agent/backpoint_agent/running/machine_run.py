@@ -10,28 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from backpoint_agent.errors import Busy, MachineUnfit, ObjectGone, Stopped, VSphereError
-from backpoint_agent.fitness import TRACKING_SINCE, why_not
-from backpoint_agent.machine import Machine, VirtualDisk
+from backpoint_agent.errors import Busy, MachineUnfit, Stopped
+from backpoint_agent.fitness import why_not
+from backpoint_agent.machine import Machine
 from backpoint_agent.machine_lock import machine_lock
 from backpoint_agent.reaping.reap import reap_before
 from backpoint_agent.running.capture_record import Making, capture_of
-from backpoint_agent.running.disk_reading import DiskReading, QueryAreas, Reading
+from backpoint_agent.running.disk_reading import DiskReading, Reading
 from backpoint_agent.running.frozen_guest import Frozen, FrozenGuest, Released
 from backpoint_agent.running.machine_files import read_machine_files
 from backpoint_agent.running.outcome import DiskOutcome, MachineOutcome, Notes, Status, may_pass
 from backpoint_agent.running.parts import RunParts
+from backpoint_agent.running.tracking import Tracking
 from backpoint_agent.selection import DiskPlan, plan_disks
 from backpoint_agent.snapshot_name import parse_description, parse_name
 from backpoint_agent.transport.bandwidth import Paced
 from backpoint_agent.transport.choose import Chosen, choose_transport
 from backpoint_agent.transport.contract import FrozenMachine
-from backpoint_agent.vsphere.change_tracking import (
-    Areas,
-    TrackedSnapshot,
-    query_changed_areas,
-    set_change_tracking,
-)
 from backpoint_agent.vsphere.machine_reading import read_machine, snapshot_disks
 from backpoint_repo.backup_session import BackupSession
 from backpoint_repo.errors import BackpointError
@@ -66,7 +61,7 @@ class MachineRun:
         self._full = full
         self._notes = Notes()
         self._state = _State(machine)
-        self._tracking = "off"
+        self._tracking = Tracking(parts, machine, self._notes)
 
     def run(self) -> MachineOutcome:
         """All of it. Raises nothing that the outside can cause."""
@@ -101,7 +96,8 @@ class MachineRun:
         machine = read_machine(parts.vcenter, self._state.machine.moref)
         self._state.machine = machine = replace(machine, tags=self._state.machine.tags)
         self._refuse_unfit(machine)
-        self._prepare_tracking(machine)
+        self._tracking = tracking = Tracking(parts, machine, self._notes)
+        tracking.prepare()
         guest = FrozenGuest(parts, machine, self._notes)
         try:
             self._state.frozen = guest.freeze()
@@ -111,7 +107,7 @@ class MachineRun:
         finally:
             self._state.released = guest.release()
         if self._state.lied:
-            self._reset_tracking()
+            tracking.reset()
         self._note_aftermath()
 
     def _refuse_unfit(self, machine: Machine) -> None:
@@ -135,29 +131,6 @@ class MachineRun:
             self._notes.warn(
                 f"the VM has {len(machine.snapshots)} snapshots of its own; the point is of its "
                 "present state"
-            )
-
-    def _prepare_tracking(self, machine: Machine) -> None:
-        policy = self._parts.job.change_tracking.policy
-        if policy == "off":
-            self._tracking = "off"
-        elif machine.template or not _can_track(machine):
-            self._tracking = "unavailable"
-        elif machine.change_tracking:
-            self._tracking = "on"
-        elif policy == "enable" and not machine.snapshots:
-            self._parts.watcher.phase(machine.name, "switching change tracking on")
-            set_change_tracking(
-                self._parts.vcenter,
-                machine.moref,
-                on=True,
-                limit_s=self._parts.waits.change_tracking_s,
-                stop=self._parts.stop,
-            )
-            self._tracking = "switched on"
-        elif policy == "enable":
-            self._notes.warn(
-                "change tracking is off, and can be switched on without snapshots only"
             )
 
     def _store(self, frozen: Frozen) -> None:
@@ -201,7 +174,9 @@ class MachineRun:
         with parts.repository.begin_backup(named.name) as session:
             parts.watcher.phase(machine.name, "asking what changed")
             reading = DiskReading(parts, machine, session, self._notes)
-            query, without = self._query(frozen, chosen)
+            query, without = self._tracking.query(frozen.snapshot, chosen.transport)
+            if self._full:
+                query, without = None, "a full was asked for"
             readings = reading.plan(plan.chosen, sources, query, without)
             self._state.readings, self._state.lied = readings, reading.lied
             self._store_disks(session, readings)
@@ -209,7 +184,7 @@ class MachineRun:
                 session.store_file(name, content)
             parts.stop.check()
             making = Making(
-                parts.job.name, chosen.transport.name, chosen.transport.note, self._tracking
+                parts.job.name, chosen.transport.name, chosen.transport.note, self._tracking.state
             )
             session.warnings += self._notes.warnings + self._notes.alarms
             self._state.point = session.publish(
@@ -226,44 +201,6 @@ class MachineRun:
         watcher.reading(name, sum(reading.disk.size for reading in readings))
         for reading in readings:
             session.store_disk(reading.job, lambda size: watcher.advance(name, size))
-
-    def _query(self, frozen: Frozen, chosen: Chosen) -> tuple[QueryAreas | None, str]:
-        """How to ask for changed areas, or None and why not."""
-        if self._full:
-            return None, "a full was asked for"
-        if self._tracking in ("off", "unavailable"):
-            return None, f"change tracking is {self._tracking}"
-        if not chosen.transport.reads_ranges:
-            return None, f"the transport {chosen.transport.name} reads whole disks only"
-        parts = self._parts
-        tracked = TrackedSnapshot(self._state.machine.moref, frozen.snapshot)
-
-        def query(disk: VirtualDisk, since: str) -> Areas:
-            return query_changed_areas(parts.vcenter, tracked, disk, since, parts.stop)
-
-        return query, ""
-
-    def _reset_tracking(self) -> None:
-        """Off and on: with the next snapshot, tracking begins anew."""
-        parts, machine = self._parts, self._state.machine
-        try:
-            effect = parts.ledger.intend(
-                "change-tracking", parts.vcenter.uuid, machine.moref, machine.name, {}
-            )
-            for on in (False, True):
-                set_change_tracking(
-                    parts.vcenter,
-                    machine.moref,
-                    on=on,
-                    limit_s=parts.waits.change_tracking_s,
-                    stop=None,
-                )
-            parts.ledger.undone(effect, "switched on again")
-            self._notes.alarm("change tracking was reset; the next backup reads everything")
-        except ObjectGone:
-            return
-        except VSphereError as error:
-            self._notes.alarm(f"change tracking could not be reset: {error}")
 
     def _note_aftermath(self) -> None:
         """What is known only now stands beside the point."""
@@ -312,10 +249,6 @@ class MachineRun:
             warnings=tuple(notes.warnings),
             alarms=tuple(notes.alarms),
         )
-
-
-def _can_track(machine: Machine) -> bool:
-    return machine.hardware_version >= TRACKING_SINCE and machine.change_tracking_supported
 
 
 def _disk_outcome(reading: Reading) -> DiskOutcome:

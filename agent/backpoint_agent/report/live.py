@@ -1,11 +1,12 @@
 """How far the runs of VMs are, on stderr: bars on a terminal, lines elsewhere, JSON for scripts.
 
-Decides what is shown; called from the threads of the VMs. Knows no outcomes: those are the
-summary's.
+Decides what is shown; called from the threads of the VMs, whose runs must not fail because nobody
+looks any more. Knows no outcomes: those are the summary's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -40,11 +41,15 @@ def live_watcher(*, as_json: bool) -> Iterator[Watcher]:
 class _Lines:
     """One line for each phase."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
     def phase(self, vm: str, text: str) -> None:
-        say(f"{vm}: {text}")
+        with self._lock, _unheard():
+            say(f"{vm}: {text}")
 
     def reading(self, vm: str, size: int) -> None:
-        say(f"{vm}: disks of {format_size(size)}")
+        self.phase(vm, f"disks of {format_size(size)}")
 
     def advance(self, vm: str, size: int) -> None:
         pass
@@ -55,6 +60,7 @@ class _Records:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._printing = threading.Lock()
         self._total: dict[str, int] = {}
         self._done: dict[str, int] = {}
         self._told: dict[str, float] = {}
@@ -76,7 +82,9 @@ class _Records:
         self._print({"type": "progress", "vm": vm, "done_bytes": done, "total_bytes": total})
 
     def _print(self, record: dict[str, object]) -> None:
-        print(json.dumps(record), file=sys.stderr, flush=True)
+        # In one piece, or lines of two threads get mixed.
+        with self._printing, _unheard():
+            print(json.dumps(record) + "\n", end="", file=sys.stderr, flush=True)
 
 
 class _Bars:
@@ -88,7 +96,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def phase(self, vm: str, text: str) -> None:
-        self._shown.update(self._task(vm), phase=text)
+        self._shown.update(self._task(vm), phase=printable(text))
 
     def reading(self, vm: str, size: int) -> None:
         self._shown.update(self._task(vm), total=max(1, size), completed=0)
@@ -101,6 +109,13 @@ class _Bars:
             if vm not in self._tasks:
                 self._tasks[vm] = self._shown.add_task(printable(vm), total=None, phase="")
             return self._tasks[vm]
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Whoever read stderr may be gone: a closed pipe, a full disk."""
+    with contextlib.suppress(OSError, ValueError):
+        yield
 
 
 def _progress() -> Progress:

@@ -132,7 +132,7 @@ class _Delivery:
             if mail.security == "starttls":
                 smtp.ehlo_or_helo_if_needed()
                 if not smtp.has_extn("starttls"):
-                    raise smtplib.SMTPNotSupportedError("does not offer STARTTLS")
+                    raise smtplib.SMTPNotSupportedError("it does not offer STARTTLS")
                 smtp.starttls(context=self._context)
             if self._password:
                 smtp.login(mail.user or "", self._password)
@@ -157,7 +157,7 @@ class _Delivery:
             case smtplib.SMTPServerDisconnected():
                 return "ended the connection"
             case smtplib.SMTPException():
-                return self._said(str(error))
+                return f"cannot take it: {self._said(str(error))}"
             case ssl.SSLCertVerificationError():
                 return f"has a certificate that is refused: {self._said(error.verify_message)}"
             case ssl.SSLError():

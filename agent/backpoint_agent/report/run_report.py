@@ -6,6 +6,8 @@ fail because a mail could not be sent; what could not be told is said on stderr.
 
 from __future__ import annotations
 
+import traceback
+
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.report.mail import send_mail
 from backpoint_agent.report.metrics import write_metrics
@@ -27,3 +29,8 @@ def report_run(settings: Settings, state: StateFolder, record: RunRecord) -> Non
             tell()
         except (BackpointError, OSError) as error:
             warn(f"run {record.number}: {what} could not be written or sent: {error}")
+        except Exception as error:
+            # A bug of a report must not end the scheduler: there are backups to make.
+            traceback.print_exc()
+            bug = f"a bug in backpoint: {type(error).__name__}"
+            warn(f"run {record.number}: {what} could not be written or sent: {bug}")

@@ -60,7 +60,7 @@ def _row(outcome: MachineOutcome) -> tuple[str, ...]:
         format_size(outcome.read),
         format_size(outcome.new),
         format_size(outcome.stored),
-        format_duration(outcome.ended - outcome.started),
+        format_duration(max(0.0, outcome.ended - outcome.started)),
     )
 
 
@@ -69,8 +69,9 @@ def _last_line(record: RunRecord) -> str:
     alarms = sum(len(outcome.alarms) for outcome in record.outcomes)
     read = sum(outcome.read for outcome in record.outcomes)
     stored = sum(outcome.stored for outcome in record.outcomes)
+    trouble = f"{record.trouble}; " if record.trouble else ""
     return (
-        f"{record.job or 'run'}: {good} of {len(record.outcomes)} VMs have a new point, "
+        f"{record.job or 'run'}: {trouble}{good} of {len(record.outcomes)} VMs have a new point, "
         f"{len(record.skipped)} left out, {alarms} alarms; read {format_size(read)}, stored "
         f"{format_size(stored)}, in {format_duration(max(0.0, record.ended - record.started))}"
     )

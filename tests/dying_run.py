@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyVmomi
+from pyVmomi import vim
 
 from backpoint_agent import snapshot_name
 from backpoint_agent.ledger import Ledger
@@ -27,7 +27,6 @@ from backpoint_agent.vsphere.vcenter import VCenter
 STEPS = ("intended", "made", "learned", "attached", "detached", "removed")
 LIMIT_S = 20.0
 OLD_S = 3600.0
-vim: Any = pyVmomi.vim
 
 
 def main(step: str, state: Path, account: VCenterSettings, vm: str, proxy: str) -> None:

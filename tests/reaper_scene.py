@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyVmomi
-
 from backpoint_agent import snapshot_name
 from backpoint_agent.ledger import Effect, EffectKind, Ledger
 from backpoint_agent.machine import Machine
@@ -31,7 +29,6 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from frozen_vm import account_of, logged_in
 from vcsim import Simulator, running_simulator
 
-vim: Any = pyVmomi.vim
 LONG_AGO_S = 3600.0
 LIMIT_S = 20.0
 EFFECTFUL = ("_Task", "Abort", "InGuest", "Answer", "PUT", "POST")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyVmomi import vim as _vim
 
 from backpoint_agent.effect import Effect
 from backpoint_agent.ledger import Ledger
@@ -57,7 +56,6 @@ from small_repository import PASSPHRASE, new_repository
 from vcenter_login import logged_in, vcenter_settings
 from vcsim import Simulator, running_simulator
 
-vim: Any = _vim
 SECOND_SIZE = (3 << 20) + 512
 NVRAM = b"MRVN" + bytes(range(256)) * 4
 WAITS = Waits(reconfigure_s=20, power_s=20, machine_lock_s=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Way:
     grown: int = 0
     reads_ranges: bool = True
     note: str = ""
+    warnings: Sequence[str] = ()
     closed: int = 0
     sources: list[Source] = field(default_factory=list)
 

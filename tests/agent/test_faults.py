@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import pyVmomi
+from pyVmomi import vim, vmodl
 
 from backpoint_agent.errors import (
     Busy,
@@ -18,10 +18,6 @@ from backpoint_agent.errors import (
     VSphereError,
 )
 from backpoint_agent.vsphere.faults import WORDS_MAX, error_of, is_fault
-
-# Their stubs leave the constructors untyped.
-vim: Any = vars(pyVmomi)["vim"]
-vmodl: Any = vars(pyVmomi)["vmodl"]
 
 MEANINGS = [
     (vim.fault.InvalidLogin, LoginRefused),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import pyVim.task
-import pyVmomi
+from pyVmomi import vim
 
 from backpoint_agent.errors import CannotConnect, VSphereError
 from backpoint_agent.machine import Machine
@@ -29,7 +29,6 @@ from rogue_server import rogue_server
 from vcenter_login import logged_in, vcenter_settings
 from vcsim import Simulator, running_simulator
 
-vim: Any = pyVmomi.vim
 wait_for_task: Any = pyVim.task.WaitForTask
 VMS = 200
 FOLDERS = ("web", "db", "a%2fb")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import pyVim.task
-import pyVmomi
 from hypothesis import given
 from hypothesis import strategies as st
+from pyVmomi import vim
 
 from backpoint_agent.errors import ObjectGone
 from backpoint_agent.fitness import disk_troubles, why_not
@@ -31,7 +31,6 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from vcenter_login import logged_in
 from vcsim import Simulator
 
-vim: Any = pyVmomi.vim
 wait_for_task: Any = pyVim.task.WaitForTask
 device = vim.vm.device
 Flat = device.VirtualDisk.FlatVer2BackingInfo

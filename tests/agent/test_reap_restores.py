@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyVmomi import vim
 
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.reaping.reap import forget, settle_restore
-from reaper_scene import Scene, running_scene, vim
+from reaper_scene import Scene, running_scene
 
 
 @pytest.fixture

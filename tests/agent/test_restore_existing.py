@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.errors import MachineUnfit, Stopped
 from backpoint_agent.reaping.look import RESTORE_MARK
@@ -17,7 +16,6 @@ from backpoint_repo.errors import TargetError, UsageError
 from stored_vm import Notes, Scene, running_scene, with_vddk
 from vddk_writable import bytes_written
 
-vim: Any = _vim
 CHANGED = (GRAIN - 10, 3 * GRAIN + 5, (8 << 20) + 7, (15 << 20))
 """Where the guest writes after the point: five grains, for the first write crosses a border; some
 where the point has data, some where it has a hole."""

@@ -6,10 +6,9 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.errors import CannotConnect, Stopped, TaskFailed, TransportUnusable
 from backpoint_agent.restoring.description import MachineDescription
@@ -21,7 +20,6 @@ from backpoint_agent.settings.model import TransportSettings
 from backpoint_repo.errors import BackpointError, ObjectDamaged, TargetError
 from stored_vm import NVRAM, Notes, Scene, running_scene, with_vddk
 
-vim: Any = _vim
 WAYS = ("datastore", "https", "import", "vddk")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.errors import TaskFailed
 from backpoint_agent.restoring.advanced_settings import keep_settings
@@ -43,7 +43,6 @@ from backpoint_agent.restoring.machine_spec import machine_spec
 from backpoint_agent.restoring.places import Datastore, Host, Place, Pool, PossiblePlaces
 from backpoint_repo.errors import ObjectDamaged, UnknownFormat, UsageError
 
-vim: Any = _vim
 GIB = 1 << 30
 DESCRIPTION = MachineDescription(
     name="web",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyVmomi import vim, vmodl
 
 from vcsim import Simulator, SimulatorError, running_simulator
 from vcsim.client import (
@@ -25,8 +26,6 @@ from vcsim.client import (
     flat,
     snapshot,
     track,
-    vim,
-    vmodl,
 )
 
 MIB = 1 << 20

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from pyVmomi import vim, vmodl
 
 from vcsim import Simulator, SimulatorError, running_simulator
 from vcsim.client import (
@@ -22,8 +23,6 @@ from vcsim.client import (
     folder,
     snapshot,
     until,
-    vim,
-    vmodl,
 )
 
 MIB = 1 << 20

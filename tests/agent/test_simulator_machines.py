@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 
 from vcsim import Simulator, running_simulator
 from vcsim.client import (
@@ -21,7 +22,6 @@ from vcsim.client import (
     folder,
     snapshot,
     until,
-    vim,
 )
 
 MIB = 1 << 20

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from pyVmomi import vim
 
 from vcsim import Simulator
 from vcsim.client import (
@@ -23,7 +24,6 @@ from vcsim.client import (
     folder,
     snapshot,
     until,
-    vim,
 )
 
 MIB = 1 << 20

@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from pyVmomi import vim as _vim
-from pyVmomi import vmodl as _vmodl
+from pyVmomi import vim
 
 from vcsim.simulator import Simulator
-
-vim: Any = _vim  # pyvmomi has no types
-vmodl: Any = _vmodl
 
 DEADLINE_S = 20
 

@@ -94,9 +94,8 @@ def _detach(means: Means, step: Step) -> str:
 
 
 def _removal(disk: Any) -> Any:
-    import pyVmomi
+    from pyVmomi import vim
 
-    vim: Any = pyVmomi.vim
     # No fileOperation: the file is the VM's, and stays.
     change = vim.vm.device.VirtualDeviceSpec(operation="remove", device=disk)
     return vim.vm.ConfigSpec(deviceChange=[change])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final
 
 import urllib3
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.errors import Stopped, TaskFailed, VSphereError, WaitTooLong
 from backpoint_agent.machine import VirtualDisk
@@ -29,8 +29,6 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.errors import TargetError
 from backpoint_repo.image_reader import ImageReader, Stretch
 from backpoint_repo.restore import disk_units, in_disk_order, read_unit
-
-vim: Final[Any] = _vim
 
 _LOOK_S: Final = 0.5
 _RENEW_S: Final = 20.0

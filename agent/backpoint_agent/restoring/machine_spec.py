@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.restoring.description import (
     FLAGS,
@@ -22,9 +22,6 @@ from backpoint_agent.restoring.description import (
 )
 from backpoint_agent.restoring.machine_plan import MachinePlan, Network, PlannedCard, PlannedDisk
 from backpoint_repo.errors import ObjectDamaged
-
-vim: Final[Any] = _vim
-"""Types made while pyVmomi runs; no checker knows them."""
 
 _CONTROLLERS: Final = (
     "ParaVirtualSCSIController",
@@ -160,7 +157,7 @@ def _pci(slot: Slot) -> Any | None:
 
 
 def _controller(controller: Controller, key: int) -> Any:
-    device = _class(controller.kind, _CONTROLLERS)(
+    device: Any = _class(controller.kind, _CONTROLLERS)(
         key=key, busNumber=controller.bus, slotInfo=_pci(controller.slot)
     )
     if isinstance(device, vim.vm.device.VirtualSCSIController):

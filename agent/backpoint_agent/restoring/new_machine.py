@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.effect import Effect
 from backpoint_agent.errors import Busy, ObjectGone, PermissionMissing, TaskFailed, VSphereError
@@ -28,8 +28,6 @@ from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.machine_reading import read_machine
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_agent.vsphere.vcenter import VCenter
-
-vim: Final[Any] = _vim
 
 _SURELY_NOT_MADE: Final = (TaskFailed, PermissionMissing, Busy, ObjectGone)
 """vCenter answered, and the answer was no. After anything else the VM may be there."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.effect import Effect
 from backpoint_agent.errors import MachineUnfit, TransportUnusable, VSphereError
@@ -30,8 +30,6 @@ from backpoint_agent.settings.model import Settings
 from backpoint_agent.vsphere.machine_reading import read_machine
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_repo.errors import BackpointError, TargetError
-
-vim: Final[Any] = _vim
 
 
 @dataclass(frozen=True)

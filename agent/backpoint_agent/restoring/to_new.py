@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-from pyVmomi import vim as _vim
+from pyVmomi import vim
 
 from backpoint_agent.errors import TransportUnusable, VSphereError
 from backpoint_agent.machine import Machine, VirtualDisk
@@ -29,8 +29,6 @@ from backpoint_agent.settings.model import Settings
 from backpoint_agent.vsphere.datastore_files import DatastoreFile
 from backpoint_agent.vsphere.tasks import run_task
 from backpoint_repo.errors import TargetError
-
-vim: Final[Any] = _vim
 
 
 class Watcher(Protocol):

@@ -159,8 +159,11 @@ class FrozenGuest:
         except CannotConnect:
             self._asked = False  # vCenter may get to hear of it yet
             raise
-        except WaitTooLong:
-            raise
+        except WaitTooLong as error:
+            if not quiesce or self._tasks_run():
+                raise
+            self._clear_failed(effect, name)
+            raise QuiesceFailed(str(error)) from error
         except VSphereError:
             self._clear_failed(effect, name)
             raise

@@ -183,11 +183,10 @@ class Proxy:
         return list(devices or ())[:_DEVICES_MAX]
 
     def _reconfigure(self, what: str, change: Any, stop: Stop | None) -> None:
-        vim_vm: Any = vim.vm
         run_task(
             self._vcenter,
             what,
-            lambda: self._vm.ReconfigVM_Task(spec=vim_vm.ConfigSpec(deviceChange=[change])),
+            lambda: self._vm.ReconfigVM_Task(spec=vim.vm.ConfigSpec(deviceChange=[change])),
             limit_s=RECONFIGURE_LIMIT_S,
             stop=stop,
         )
@@ -220,7 +219,7 @@ def find_proxy(vcenter: VCenter, ledger: Ledger, instance: str) -> Proxy:
 
 def read_devices(devices: list[Any]) -> ProxyDevices:
     """SCSI controllers and disks among a VM's devices."""
-    kinds: Any = vim.vm.device
+    kinds = vim.vm.device
     used: dict[int, set[int]] = {}
     for device in devices:
         if device.controllerKey is not None and device.unitNumber is not None:
@@ -252,7 +251,7 @@ def read_devices(devices: list[Any]) -> ProxyDevices:
 
 
 def _addition(disk: VirtualDisk, slot: Slot) -> Any:
-    kinds: Any = vim.vm.device
+    kinds = vim.vm.device
     backing = kinds.VirtualDisk.FlatVer2BackingInfo(
         fileName=disk.file, diskMode="independent_nonpersistent"
     )
@@ -267,6 +266,6 @@ def _addition(disk: VirtualDisk, slot: Slot) -> Any:
 
 
 def _removal(device: Any) -> Any:
-    kinds: Any = vim.vm.device
+    kinds = vim.vm.device
     # No fileOperation: the file is the VM's, and stays.
     return kinds.VirtualDeviceSpec(operation="remove", device=device)

@@ -22,7 +22,7 @@ LOGOUT_LIMIT_S: Final = 5.0
 """For each of logout's two exchanges; a vCenter that hangs ends the session by itself."""
 
 
-class SessionKeeper(StubAdapterBase):
+class SessionKeeper(StubAdapterBase):  # type: ignore[misc]  # pyVmomi has no types
     """The stub behind all managed objects. A call that vCenter refuses for want of a session had no
     effect, whatever it is; so it is made again in a new one, once. Thread-safe.
 
@@ -39,7 +39,7 @@ class SessionKeeper(StubAdapterBase):
         password: Callable[[], str],
         keep_alive_s: float,
     ) -> None:
-        super().__init__(version=version)  # type: ignore[no-untyped-call]
+        super().__init__(version=version)
         self._user = user
         self._begin = begin
         self._password = password

@@ -29,12 +29,12 @@ _COOKIE: Final = "vmware_soap_session"
 _OK, _FAULT, _UNAVAILABLE = 200, 500, 503
 
 
-class SoapSession(SoapStubAdapterBase):
+class SoapSession(SoapStubAdapterBase):  # type: ignore[misc]  # pyVmomi has no types
     """Thread-safe once it is logged in. cookie: "vmware_soap_session=..." as vCenter set it last.
     limit_s: of an exchange, where it is not the usual one."""
 
     def __init__(self, connections: Connections, version: str) -> None:
-        super().__init__(version=version)  # type: ignore[no-untyped-call]
+        super().__init__(version=version)
         self.cookie = ""
         self.requestContext = None
         self.limit_s: float | None = None
@@ -45,7 +45,7 @@ class SoapSession(SoapStubAdapterBase):
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outer: Any = None) -> Any:
         """As pyvmomi wants it. outer: the stub that objects in the answer shall ask through."""
-        request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
+        request = self.SerializeRequest(mo, info, args)
         headers = {
             "Content-Type": "text/xml; charset=UTF-8",
             "SOAPAction": self.versionId,
@@ -76,7 +76,7 @@ class SoapSession(SoapStubAdapterBase):
     def _parse(self, body: bytes, info: Any, stub: Any) -> Any:
         """The answer's object, whose class is the one that the method promises."""
         try:
-            deserializer: Any = SoapResponseDeserializer(stub)  # type: ignore[no-untyped-call]
+            deserializer: Any = SoapResponseDeserializer(stub)
             result = deserializer.Deserialize(io.BytesIO(body), info.result)
         # pyvmomi's deserialiser meets hostile XML with whatever Python raises there: ExpatError,
         # KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError ...
@@ -92,7 +92,7 @@ class SoapSession(SoapStubAdapterBase):
 
 def service_of(stub: Any) -> Any:
     """The ServiceInstance, where everything begins."""
-    return vim.ServiceInstance("ServiceInstance", stub)  # type: ignore[no-untyped-call]
+    return vim.ServiceInstance("ServiceInstance", stub)
 
 
 def session_value(cookie: str) -> str:
@@ -140,7 +140,7 @@ def choose_version(connections: Connections) -> str:
         if space.findtext("name") == "urn:vim25"
         for element in space.iter("version")
     }
-    for version in GetServiceVersions("vim25"):  # type: ignore[no-untyped-call]
+    for version in GetServiceVersions("vim25"):
         if versionIdMap[version] in offered:
             return str(version)
     raise CannotConnect(f"{connections.address} speaks no version of the vSphere API known here")

@@ -142,7 +142,7 @@ class VCenter:
 
     def object(self, kind: str, moref: str) -> Any:
         """A managed object by type ("VirtualMachine", "HttpNfcLease") and moref; asks nobody."""
-        managed: Any = GetWsdlType("urn:vim25", kind)  # type: ignore[no-untyped-call]
+        managed: Any = GetWsdlType("urn:vim25", kind)
         return managed(moref, self._keeper)
 
     def http(

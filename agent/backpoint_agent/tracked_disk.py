@@ -90,6 +90,8 @@ def _doubt(disk: VirtualDisk, before: dict[str, Any]) -> str | None:
     for name, what, now in (
         ("size", "its size", disk.size),
         ("uuid", "its disk uuid", disk.disk_uuid),
+        # A revert to the snapshot that is current already shows in nothing but a new delta file.
+        ("file", "its file", disk.file),
         ("object_id", "its object id", disk.object_id),
     ):
         if before.get(name) != now:

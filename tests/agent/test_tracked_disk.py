@@ -29,6 +29,7 @@ def past(**changes: Any) -> Past:
     disk = {
         "size": DISK.size,
         "uuid": DISK.disk_uuid,
+        "file": DISK.file,
         "object_id": DISK.object_id,
         "change_id": f"{EPOCH}/8",
         "full_at": NOW - 5 * DAY_S,
@@ -53,6 +54,7 @@ def test_changed_areas_are_believed() -> None:
     [
         {"size": DISK.size - 512},
         {"uuid": "other"},
+        {"file": "[ds1] web/web_0-000004.vmdk"},
         {"object_id": "other"},
         {"change_id": None},
         {"change_id": "52 aa/8"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 _SHOWN_LINES = 14
 _FAILURE_LINES = 40
@@ -57,14 +59,18 @@ class Stage:
         *command: str | Path,
         environment: Mapping[str, str | None] | None = None,
         shown_lines: int = _SHOWN_LINES,
+        hidden: str = "",
         code: int = 0,
     ) -> str:
-        """Run a command that must end with `code`; what it said. Raises RuntimeError if not."""
+        """Run a command that must end with `code`; what it said. Raises RuntimeError if not.
+
+        Lines that begin with the regular expression `hidden` are not shown.
+        """
         got, said = self._call(command, environment or {})
         if got != code:
             last = "\n".join(said.splitlines()[-_FAILURE_LINES:])
             raise RuntimeError(f"{self._shown(command)} ended with {got}:\n{last}")
-        self._show_lines(said, shown_lines)
+        self._show_lines(said, shown_lines, hidden)
         return said
 
     def run_refused(
@@ -76,6 +82,15 @@ class Stage:
         if got != code or not said.strip():
             raise RuntimeError(f"{self._shown(command)} ended with {got}, not with {code}")
         self.note(f"refused, exit code {got}")
+
+    @contextlib.contextmanager
+    def running(self, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that runs beside the block, and is ended with it if it still runs then."""
+        with self._started(command, {}, subprocess.DEVNULL) as process:
+            try:
+                yield process
+            finally:
+                _end(process)
 
     def note(self, text: str) -> None:
         print(f"    {text}", flush=True)
@@ -96,20 +111,10 @@ class Stage:
         self, command: tuple[str | Path, ...], changes: Mapping[str, str | None]
     ) -> tuple[int, str]:
         """Run and wait; a variable that `changes` maps to None is taken away."""
-        print(self._paint(f"    $ {self._prefix(changes)}{self._shown(command)}", "36"), flush=True)
-        together = {**self._environment, **changes}
-        environment = {key: value for key, value in together.items() if value is not None}
         # A file, no pipe: a mount that goes on in the background would hold a pipe open for ever.
         with (
             tempfile.TemporaryFile() as output,
-            subprocess.Popen(
-                [str(word) for word in command],
-                cwd=self._folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            ) as process,
+            self._started(command, changes, output) as process,
         ):
             try:
                 code = process.wait()
@@ -119,12 +124,30 @@ class Stage:
             output.seek(0)
             return code, output.read().decode(errors="replace")
 
-    def _show_lines(self, said: str, limit: int) -> None:
+    def _started(
+        self,
+        command: tuple[str | Path, ...],
+        changes: Mapping[str, str | None],
+        output: int | IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        print(self._paint(f"    $ {self._prefix(changes)}{self._shown(command)}", "36"), flush=True)
+        together = {**self._environment, **changes}
+        return subprocess.Popen(
+            [str(word) for word in command],
+            cwd=self._folder,
+            env={key: value for key, value in together.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _show_lines(self, said: str, limit: int, hidden: str = "") -> None:
         lines = said.replace(f"{self._folder}/", "").splitlines()
-        for line in lines[:limit]:
+        shown = [line for line in lines if not hidden or not re.match(hidden, line)][:limit]
+        for line in shown:
             print(f"      {line}")
-        if len(lines) > limit:
-            print(f"      ... {len(lines) - limit} more lines")
+        if len(lines) > len(shown):
+            print(f"      ... {len(lines) - len(shown)} more lines")
 
     def _prefix(self, changes: Mapping[str, str | None]) -> str:
         words = [f"{key}={value} " for key, value in changes.items() if value is not None]
@@ -138,6 +161,7 @@ class Stage:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Nothing where it has ended."""
     process.terminate()
     try:
         process.wait(_END_S)

@@ -85,24 +85,21 @@ class JobHistory:
             return
         if self.newest is None:
             self.newest = record
+        if not record.outcomes:
+            return
+        self._with_machines += 1
+        self._first_ended = self._first_ended or record.ended
+        # A run of one VM may be one that a user asked for: it says nothing of the others, until
+        # there were none but such runs for long.
+        long_ago = record.ended < self._first_ended - _FORGOTTEN_S
+        self._knows_all |= self._with_machines > _FORGOTTEN_RUNS and long_ago
         for outcome in record.outcomes:
             key = machine_key(outcome)
             if key not in self.machines and not self._knows_all:
                 self.machines[key] = MachineHistory(outcome)
             if key in self.machines:
                 self.machines[key].take(outcome)
-        self._look_whether_all(record)
-
-    def _look_whether_all(self, record: RunRecord) -> None:
-        """A run with one VM may be one that a user asked for: it says nothing of the others, until
-        there were none but such runs for long."""
-        if not record.outcomes:
-            return
-        self._with_machines += 1
-        self._first_ended = self._first_ended or record.ended
-        long_ago = record.ended < self._first_ended - _FORGOTTEN_S
         self._knows_all |= not record.trouble and len(record.outcomes) > 1
-        self._knows_all |= self._with_machines >= _FORGOTTEN_RUNS and long_ago
 
 
 def read_history(job: str, records: Iterable[RunRecord]) -> JobHistory:

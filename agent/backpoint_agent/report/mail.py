@@ -152,6 +152,8 @@ class _Delivery:
             case smtplib.SMTPRecipientsRefused(recipients=recipients):
                 each = (f"{who} ({c} {self._said(why)})" for who, (c, why) in recipients.items())
                 return f"refuses to take it for {printable(', '.join(each))}"
+            case smtplib.SMTPResponseException(smtp_code=code) if code < 0:
+                return "does not speak SMTP"
             case smtplib.SMTPResponseException():
                 return f"says {error.smtp_code} {self._said(error.smtp_error)}"
             case smtplib.SMTPServerDisconnected():

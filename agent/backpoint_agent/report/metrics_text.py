@@ -56,9 +56,12 @@ _SNAPSHOT_GAUGES: Final = {
 
 
 def metrics_text(
-    settings: Settings, histories: Iterable[JobHistory], standings: Sequence[Standing]
+    settings: Settings,
+    histories: Iterable[JobHistory],
+    standings: Sequence[Standing],
+    machines_max: int = MACHINES_MAX,
 ) -> bytes:
-    """The file's content."""
+    """The file's content. machines_max: VMs beyond it are left out, and that is said."""
     registry = CollectorRegistry()
     version = Gauge("backpoint_agent_info", "The agent.", ("version",), registry=registry)
     version.labels(VERSION).set(1)
@@ -69,9 +72,9 @@ def metrics_text(
             jobs[name].labels(history.job, vcenter).set(value)
     machines = _gauges(registry, _VM_GAUGES, _VM)
     snapshots = _gauges(registry, _SNAPSHOT_GAUGES, (*_VM, "operation"))
-    if len(standings) > MACHINES_MAX:
-        warn(f"the metrics are of {MACHINES_MAX} VMs; {len(standings) - MACHINES_MAX} are left out")
-    shown = standings[:MACHINES_MAX]
+    if len(standings) > machines_max:
+        warn(f"the metrics are of {machines_max} VMs; {len(standings) - machines_max} are left out")
+    shown = standings[:machines_max]
     for label, standing in zip(_labels(shown), shown, strict=True):
         labels = (label, standing.job, standing.vcenter)
         for name, figure in _machine_figures(standing).items():

@@ -12,7 +12,7 @@ from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.running.outcome import DiskOutcome, MachineOutcome, Status
 from backpoint_repo.point import is_calendar_time
 
-_STATUSES: Final = frozenset(get_args(Status))
+_STATUSES: Final = get_args(Status)
 _NUMBER_MAX: Final = float(1 << 62)
 _TIMES: Final = frozenset({"started", "ended", "point_time"})
 _Made = TypeVar("_Made", RunRecord, MachineOutcome, DiskOutcome)

@@ -6,6 +6,7 @@ wrong is the test's business.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from backpoint_agent.state_folder import make_state_folder
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.inventory import read_inventory
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.repository import Repository
+from backpoint_repo.repository import Repository, open_repository
 from backpoint_repo.store.local import LocalStore
 from command_line import CommandLine
 from frozen_vm import account_of, guest_disk, logged_in
@@ -34,21 +35,60 @@ from machine_runs import Silent
 from small_repository import PASSPHRASE, assert_clean, new_repository, read_disk, reopened
 from vcsim import Simulator, running_simulator
 
+Told = Callable[[str, str], object]
+
+
+class Meddler(Silent):
+    """A watcher that lets something happen. on: called with the VM's name and the phase that
+    begins; what it raises is raised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on: Told | None = None
+
+    def phase(self, vm: str, text: str) -> None:
+        super().phase(vm, text)
+        if self.on is not None:
+            self.on(vm, text)
+
+    def once(self, phase: str, act: Callable[[], object]) -> None:
+        """The first time that a VM comes there."""
+
+        def on(_: str, text: str) -> None:
+            if text == phase:
+                self.on = None
+                act()
+
+        self.on = on
+
+
+@dataclass
+class Clock:
+    """Seconds since 1970 that pass, and jump when they are told to."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
 EVERYTHING = 'select = { everything = true }\ntransports = ["https"]\n'
 """A job that takes every VM."""
-QUICK = "[jobs.nightly.limits]\nretry_after_s = 0.1\n"
+NIGHTLY = f"[jobs.nightly]\n{EVERYTHING}[jobs.nightly.limits]\nretry_after_s = 0.1\n"
+"""A job of everything that tries again soon; its limits may follow."""
 
 
 @dataclass
 class Site:
-    """simulator: of the configuration's first vCenter. now: of the clock that jobs are given."""
+    """simulator: of the configuration's first vCenter. clock: of jobs in this process, and of the
+    repository."""
 
     simulator: Simulator
     folder: Path
     repository: Repository
-    watcher: Silent = field(default_factory=Silent)
+    clock: Clock
+    watcher: Meddler = field(default_factory=Meddler)
     stop: Stop = field(default_factory=Stop)
-    clock: Callable[[], float] = time.time
 
     @property
     def config(self) -> Path:
@@ -64,9 +104,10 @@ class Site:
         return CommandLine(self.folder, {"BACKPOINT_CONFIG": str(self.config)})
 
     def configure(
-        self, jobs: str = f"[jobs.nightly]\n{EVERYTHING}{QUICK}", *others: Simulator, more: str = ""
+        self, jobs: str = NIGHTLY, *others: Simulator, account: str = "", more: str = ""
     ) -> Settings:
-        """Write the file; others: more vCenters, vc2 and so on. more: tables."""
+        """Write the file. others: more vCenters, vc2 and so on. account: lines of each vCenter's
+        table; more: tables."""
         secret = self.folder / "passphrase"
         secret.touch(0o600)
         secret.write_text(PASSPHRASE.text)
@@ -82,14 +123,14 @@ machine_lock_s = 1
 {more}
 """
         for number, simulator in enumerate((self.simulator, *others), 1):
-            account = account_of(simulator, self.folder)
+            login = account_of(simulator, self.folder)
             text += f"""
 [vcenters.vc{number}]
-address = "{account.address}"
-user = "{account.user}"
-password = {{ file = "{account.password.file}" }}
-ca_file = "{account.ca_file}"
-request_limit_s = 2
+address = "{login.address}"
+user = "{login.user}"
+password = {{ file = "{login.password.file}" }}
+ca_file = "{login.ca_file}"
+{account or "request_limit_s = 2"}
 """
         self.config.write_text(text + jobs)
         return read_settings_file(self.config)
@@ -103,6 +144,11 @@ request_limit_s = 2
             yield Office(
                 settings, state, self.repository, ledger, self.watcher, self.stop, self.clock
             )
+
+    @property
+    def vms(self) -> list[str]:
+        """Morefs."""
+        return self.simulator.vms()
 
     def run(self, job: str = "nightly", **order: Any) -> RunRecord:
         """One run of a job, in this process. order: of JobOrder."""
@@ -139,6 +185,27 @@ request_limit_s = 2
         assert_clean(self.repository)
 
 
+def assert_sound(record: RunRecord) -> None:
+    """It can be kept as JSON, and nothing in it is negative, whatever the clock did."""
+
+    def look(value: object) -> None:
+        match value:
+            case dict():
+                look(list(value.values()))
+            case list():
+                for item in value:
+                    look(item)
+            case int() | float():
+                assert value >= 0, record
+
+    look(json.loads(json.dumps(record.record(), allow_nan=False)))
+
+
+def opened_at(path: Path, clock: Callable[[], float]) -> Repository:
+    """The repository there, by the owner."""
+    return open_repository(LocalStore(path), PASSPHRASE, clock)
+
+
 @contextmanager
 def running_site(folder: Path, *, disks: bool = False, **options: Any) -> Iterator[Site]:
     """disks: each VM gets one with content of its own, else it is empty. options: the
@@ -146,7 +213,8 @@ def running_site(folder: Path, *, disks: bool = False, **options: Any) -> Iterat
     with running_simulator(folder / "vcsim", **options) as simulator:
         for number, vm in enumerate(simulator.vms() if disks else ()):
             simulator.attach(vm, guest_disk(folder, 1 << 20, seed=number))
-        repository = new_repository(LocalStore(folder / "repository"), clock=time.time)
-        site = Site(simulator, folder, repository)
+        new_repository(LocalStore(folder / "repository"))
+        clock = Clock()
+        site = Site(simulator, folder, opened_at(folder / "repository", clock), clock)
         site.configure()
         yield site

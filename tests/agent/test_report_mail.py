@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -163,8 +164,9 @@ def test_recipients_that_are_refused_are_named(tmp_path: Path, server: MailServe
     [
         ("silent", "within 0.3 s", "within 0.3 s"),
         ("drips", "within 0.3 s", "does not speak TLS"),
-        ("hangs up", "ended the connection", "does not speak TLS"),
-        ("speaks HTTP", "does not speak SMTP", "does not speak TLS"),
+        ("hangs up", "ended the connection", "ended the connection"),
+        # It may be gone before its answer is read.
+        ("speaks HTTP", "does not speak SMTP", "does not speak TLS|ended the connection"),
     ],
 )
 def test_no_server_holds_a_run_for_long(
@@ -172,8 +174,9 @@ def test_no_server_holds_a_run_for_long(
 ) -> None:
     """One says nothing, one a byte now and then, one is gone, one is something else."""
     server.manner = manner
-    text = refusal(settings_for(tmp_path, server), limit_s=0.3)
-    assert (in_tls if server.security == "tls" else in_clear) in text
+    expected = in_tls if server.security == "tls" else in_clear
+    limit_s = 0.3 if "0.3" in expected else 20
+    assert re.search(expected, refusal(settings_for(tmp_path, server), limit_s=limit_s))
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path, server: MailServer) -> None:

@@ -284,6 +284,23 @@ def test_runs_that_end_together_lose_nothing_of_each_other(settings: Settings) -
     assert vms_of(series) == {(run.job, run.outcomes[0].vm) for run in waiting}
 
 
+def test_records_are_read_in_the_turn_in_which_the_file_is_written(settings: Settings) -> None:
+    """Who waits for its turn sees what was saved meanwhile, so no older file replaces a newer."""
+    state = state_of(settings)
+    early, late = (
+        some_run(some_outcome(vm), job=job) for vm, job in (("a", "nightly"), ("b", "weekly"))
+    )
+    save_record(settings, state, early)
+    writer = threading.Thread(target=write_metrics, args=(settings, state, early))
+    with turn(state.path / ".metrics.lock"):
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        save_record(settings, state, late)
+    writer.join()
+    assert vms_of(read(metrics_path(settings, state))) == {("nightly", "a"), ("weekly", "b")}
+
+
 def test_nobody_waits_for_ever_for_another_writer(tmp_path: Path) -> None:
     """The wait for a turn has a limit, and names what it was for."""
     lock = tmp_path / "lock"

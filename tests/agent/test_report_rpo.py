@@ -287,7 +287,7 @@ def test_the_recovery_time_is_of_restores_or_of_the_last_full() -> None:
     new = [some_outcome(vm, NIGHT + DAY, size=8 * GIB) for vm in ("a", "b")]
     runs = (some_run(full, backwards, failed_outcome("c")), some_run(*new, failed_outcome("c")))
     found = standings(*runs)
-    assert found["a"].recovery == Recovery(200.0, "last full")
+    assert found["a"].recovery == Recovery(200.0, "the last full")
     assert found["b"].recovery is None
     assert found["c"].recovery is None
     assert standings(*runs, restore_rate=GIB / 10)["a"].recovery == Recovery(80.0, "restores")

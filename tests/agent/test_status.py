@@ -123,7 +123,7 @@ def test_all_is_well(place: Place) -> None:
     web = next(line for line in lines if line[:1] == ["web01"])
     assert web[2] == "done"
     assert web[4:-1] == ["60", "min", "24.0", "h", "26.0", "h"]
-    assert "last full" in said.out
+    assert "the last full" in said.out
     everything = place.records()
     assert everything["status"][0]["well"] is True
     [record] = everything["job"]
@@ -133,7 +133,7 @@ def test_all_is_well(place: Place) -> None:
     assert vm["vm"] == "db01"
     assert vm["age_s"] == pytest.approx(HOUR, abs=60)
     assert (vm["longest_gap_s"], vm["rpo_wanted_s"]) == (pytest.approx(DAY), 26 * HOUR)
-    assert (vm["rpo_missed"], vm["rto_estimated_by"]) == (False, "last full")
+    assert (vm["rpo_missed"], vm["rto_estimated_by"]) == (False, "the last full")
 
 
 def test_what_needs_a_look_gives_code_7(place: Place) -> None:
@@ -149,7 +149,7 @@ def test_what_needs_a_look_gives_code_7(place: Place) -> None:
         "late: RPO missed: the newest point is 30.0 h old, wanted is 26.0 h",
         "late: failed: no answer",
         "odd: ALARM: change tracking lied",
-        "1 effects of runs that were cut off are left",
+        "left behind by runs that were cut off: 1;",
     ):
         assert f"backpoint: warning: {text}" in said.err
     assert "to be reaped: late: snapshot of" in said.out
@@ -353,7 +353,7 @@ def test_the_recovery_time_is_that_of_restores_where_there_were_any(place: Place
     save_restore(place.state, record, NIGHT)
     [after] = look(place.settings, repository, NIGHT).machines
     assert before.recovery is not None
-    assert (before.recovery.seconds, before.recovery.by) == (60.0, "last full")
+    assert (before.recovery.seconds, before.recovery.by) == (60.0, "the last full")
     assert after.recovery is not None
     assert (after.recovery.seconds, after.recovery.by) == (40.0, "restores")
 

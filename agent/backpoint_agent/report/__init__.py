@@ -1,2 +1,3 @@
-"""What users and monitoring are told: while it goes on (`live.py`), at the end (`summary.py`,
-`run_report.py` with its records, metrics and mail), and whenever asked (`status`)."""
+"""What users and monitoring are told: while a run goes on (`live.py`), at its end (`summary.py`,
+`run_report.py` with its records, metrics and mail), and whenever asked (`status.py`). What the
+records say together is in `history.py`, `rpo.py` and `standing.py`, for metrics and status."""

@@ -156,7 +156,12 @@ class _Delivery:
                 return "does not speak SMTP"
             case smtplib.SMTPResponseException():
                 return f"says {error.smtp_code} {self._said(error.smtp_error)}"
-            case smtplib.SMTPServerDisconnected():
+            case (
+                smtplib.SMTPServerDisconnected()
+                | ssl.SSLEOFError()
+                | ConnectionResetError()
+                | BrokenPipeError()
+            ):
                 return "ended the connection"
             case smtplib.SMTPException():
                 return f"cannot take it: {self._said(str(error))}"

@@ -30,11 +30,11 @@ from backpoint_repo.point_selector import format_time
 
 @dataclass(frozen=True)
 class Recovery:
-    """How long a restore of the whole VM takes. by: measured on restores that were made here, or
-    estimated by how fast the VM was last read as a whole."""
+    """How long a restore of the whole VM takes. by: what it is estimated from: how fast
+    restores were here, or how fast the VM was last read as a whole."""
 
     seconds: float
-    by: Literal["restores", "last full"]
+    by: Literal["restores", "the last full"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _recovery(machine: MachineHistory, restore_rate: float | None) -> Recovery |
     full = machine.last_full
     if full is None or full.size <= 0 or full.ended <= full.started:
         return None
-    return Recovery(size * (full.ended - full.started) / full.size, "last full")
+    return Recovery(size * (full.ended - full.started) / full.size, "the last full")
 
 
 def _by_name(item: tuple[str, MachineHistory]) -> tuple[str, str]:

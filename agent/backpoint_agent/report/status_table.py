@@ -31,7 +31,7 @@ def print_status(status: Status) -> None:
         figures = [Column(figure, right=True) for figure in _FIGURES]
         print_table([*map(Column, _VMS), *figures], map(_machine_row, status.machines))
         if by := {machine.recovery.by for machine in status.machines if machine.recovery}:
-            print_line(f"RTO: a restore of all disks, estimated by {' or '.join(sorted(by))}")
+            print_line(f"RTO: a restore of all disks, estimated from {' or '.join(sorted(by))}")
     for work in status.work:
         print_line(f"under way: {names.get(work.key, 'a VM')}: {work.holder or 'by an agent'}")
     for effect in status.effects:
@@ -110,8 +110,8 @@ def _wrong(status: Status) -> Iterator[str]:
         for text in machine.remarks:
             yield f"{outcome.vm}: {text}"
     if status.effects:
-        left = f"{len(status.effects)} effects of runs that were cut off are left"
-        yield f"{left}; `backpoint agent reap` undoes them"
+        left = f"left behind by runs that were cut off: {len(status.effects)}"
+        yield f"{left}; `backpoint agent reap` undoes it"
     yield from status.troubles
 
 

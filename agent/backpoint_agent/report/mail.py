@@ -159,6 +159,7 @@ class _Delivery:
             case (
                 smtplib.SMTPServerDisconnected()
                 | ssl.SSLEOFError()
+                | ssl.SSLZeroReturnError()
                 | ConnectionResetError()
                 | BrokenPipeError()
             ):

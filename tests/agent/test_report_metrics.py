@@ -162,10 +162,10 @@ def test_jobs_that_are_gone_leave_no_series(settings: Settings, tmp_path: Path) 
             st.sampled_from(["nightly", "weekly"]),
             st.dictionaries(st.sampled_from("abcdef"), st.booleans(), min_size=2),
         ),
-        max_size=8,
+        max_size=5,
     )
 )
-@hypothesis_settings(max_examples=30)
+@hypothesis_settings(max_examples=15)
 def test_the_file_is_what_the_newest_run_of_each_vm_says(
     nights: list[tuple[str, dict[str, bool]]],
 ) -> None:
@@ -203,7 +203,7 @@ HOSTILE = [
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from(HOSTILE), min_size=1, max_size=12))
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=25)
 def test_no_name_of_a_vm_spoils_the_file(names: list[str]) -> None:
     """Each VM has one series of its own, and the file has no other lines."""
     outcomes = [

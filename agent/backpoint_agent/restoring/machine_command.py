@@ -18,6 +18,7 @@ from backpoint_agent.inventory_names import unescape
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.machine import Machine
 from backpoint_agent.machine_lock import machine_lock
+from backpoint_agent.report.restores import save_restore
 from backpoint_agent.restoring.destination import Destination, PlaceChoices, plan_destination
 from backpoint_agent.restoring.finding import choose_name, find_named, find_origin
 from backpoint_agent.restoring.machine_plan import (
@@ -44,13 +45,14 @@ from backpoint_agent.restoring.to_new import (
     restore_to_new,
 )
 from backpoint_agent.settings.model import Settings
+from backpoint_agent.state_folder import make_state_folder
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.questions import QuestionWatch
 from backpoint_agent.vsphere.vcenter import VCenter
-from backpoint_repo.errors import UsageError
+from backpoint_repo.errors import BackpointError, UsageError
 from backpoint_repo.progress import progress
 from backpoint_repo.sizes import format_size
-from backpoint_repo.terminal import print_line, print_record, say
+from backpoint_repo.terminal import print_line, print_record, say, warn
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def _to_new(request: RestoreRequest) -> None:
     with progress(f"restoring {plan.name}", size, as_json=args.json) as advance:
         restored = restore_to_new(request.shop, request.settings, job, ways, _Watcher(advance))
     seconds = time.monotonic() - started
-    _show(args, new_report(stored, request.vcenter, plan, restored, seconds))
+    report = new_report(stored, request.vcenter, plan, restored, seconds)
+    _show(args, report)
+    _remember(request, report)
     if args.power_on:
         _power_on(request, restored.machine)
 
@@ -183,7 +187,10 @@ def _to_existing(request: RestoreRequest) -> None:
     ):
         restored = restore_over(request.shop, request.settings, job, ways, _Watcher(advance))
     seconds = time.monotonic() - started
-    _show(args, over_report(stored, vcenter, restored, seconds, dry_run=args.dry_run))
+    report = over_report(stored, vcenter, restored, seconds, dry_run=args.dry_run)
+    _show(args, report)
+    if not args.dry_run:
+        _remember(request, report)
     if args.power_on and not args.dry_run:
         _power_on(request, restored.machine)
 
@@ -214,6 +221,14 @@ def _power_on(request: RestoreRequest, machine: Machine) -> None:
     except VSphereError as error:
         raise type(error)(f"{machine.name} is restored, but not running: {error}") from error
     say(f"{machine.name} is powered on")
+
+
+def _remember(request: RestoreRequest, report: Report) -> None:
+    """How fast it went, for `status`; the restore is done whether this can be written or not."""
+    try:
+        save_restore(make_state_folder(request.settings.state), report.record, time.time())
+    except (BackpointError, OSError) as error:
+        warn(f"how long the restore took is not remembered: {error}")
 
 
 def _show(args: argparse.Namespace, report: Report) -> None:

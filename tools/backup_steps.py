@@ -18,7 +18,8 @@ _MIB = 1 << 20
 _USER_SNAPSHOT = "before the update"
 _WRONG_USE = 2
 _SNAPSHOT_LIMIT_S = 60
-_LATE_S = 60
+# Long enough to be killed in, short enough to wait for where the demo is interrupted.
+_LATE_S = 10
 
 
 def make_repository(play: Play) -> None:

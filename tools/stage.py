@@ -161,7 +161,7 @@ class Stage:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing where it has ended."""
+    """Does nothing to one that has ended."""
     process.terminate()
     try:
         process.wait(_END_S)

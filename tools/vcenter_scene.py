@@ -6,6 +6,7 @@ Knows the simulator, and nothing of Backpoint.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,20 @@ def _names(nodes: Any) -> Iterator[str]:
 @contextlib.contextmanager
 def running_scene(folder: Path) -> Iterator[VCenterScene]:
     """Ends the vCenter with the block."""
-    with (
-        running_simulator(folder / "vcenter", vms=len(_NAMES)) as simulator,
-        connected(simulator) as client,
-    ):
+    with contextlib.ExitStack() as opened:
+        with _deaf_to_interrupts():
+            made = running_simulator(folder / "vcenter", vms=len(_NAMES))
+            simulator = opened.enter_context(made)
+        client = opened.enter_context(connected(simulator))
         yield VCenterScene(simulator, client, folder)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started meanwhile stays so: an agent that is interrupted at the terminal needs its
+    vCenter to clean up."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

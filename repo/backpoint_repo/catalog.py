@@ -46,7 +46,7 @@ class PointSummary(NamedTuple):
     warnings: int
 
 
-_ORDER: Final = attrgetter("vm", "time", "created", "point_id")
+_ORDER: Final = attrgetter("vm", "time", "generation", "created", "point_id")
 
 
 class Catalog:

@@ -34,7 +34,8 @@ def select_point(points: Sequence[PointSummary], selector: str) -> PointSummary:
     vm, at, which = selector.rpartition("@")
     if not at or (vm not in names and selector in names):  # a VM's own name may hold an @
         vm, which = selector, LATEST
-    own = sorted((p for p in points if p.vm == vm), key=lambda p: (p.time, p.created))
+    # Points of one moment have the order in which they were made, whatever the clock did.
+    own = sorted((p for p in points if p.vm == vm), key=lambda p: (p.time, p.generation, p.created))
     if not own:
         known = ", ".join(sorted(names)[:_SHOWN_MAX]) + (", ..." if len(names) > _SHOWN_MAX else "")
         raise UsageError(f"no points of a VM named {vm!r}; there are: {known or 'none at all'}")

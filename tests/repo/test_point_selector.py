@@ -112,3 +112,11 @@ def test_times_are_utc_and_sortable() -> None:
     assert format_time(0.0) == "1970-01-01T00-00-00Z"
     times = [format_time(seconds) for seconds in (0.0, 9e8, 1e9, 1.7e9, 2e11)]
     assert times == sorted(times)
+
+
+def test_points_of_one_moment_have_the_order_they_were_made_in() -> None:
+    """Also where the clock stood still, or went back."""
+    first = point("web", "2026-11-20T02:00:00", "ffff", created=9.0)
+    second = point("web", "2026-11-20T02:00:00", "aaaa", created=8.0)._replace(generation=1)
+    for points in ([first, second], [second, first]):
+        assert select_point(points, "web@latest") == second

@@ -17,6 +17,8 @@ NOTE = Path("home/alice/docs/today.txt")
 _MIB = 1 << 20
 _USER_SNAPSHOT = "before the update"
 _WRONG_USE = 2
+# What `agent status` ends with where somebody has to look.
+_ALARM = 7
 _SNAPSHOT_LIMIT_S = 60
 # Long enough to be killed in, short enough to wait for where the demo is interrupted.
 _LATE_S = 10
@@ -115,6 +117,7 @@ def catch_a_lie(play: Play) -> None:
         busy.write_unreported()
         said = play.back_up("careful")
         stage.require("ALARM" in said, "nobody was alarmed")
+        play.agent("status", code=_ALARM)
         play.compare("db01")
         last = last_write(play.point("db01") / "disk0-flat.vmdk")
         stage.require(last == busy.count - 1, "the unreported write is not in the point")
@@ -147,6 +150,10 @@ def kill_and_reap(play: Play) -> None:
         stage.note(f"snapshots of db01: {', '.join(there)}")
         stage.require(there == [_USER_SNAPSHOT], "not exactly ours was removed")
         vcenter.remove_snapshots("db01")
+    with stage.step("the next run is as if nothing had happened"):
+        play.back_up("careful")
+        play.compare("db01")
+        stage.require(not vcenter.snapshots("db01"), "a snapshot was left")
 
 
 def _reads(play: Play) -> bool:

@@ -39,9 +39,9 @@ class Play:
     def mount(self) -> Path:
         return self.folder / "backups"
 
-    def agent(self, *words: str) -> str:
+    def agent(self, *words: str, code: int = 0) -> str:
         """Run `backpoint agent`, its progress not shown; what it said. Raises RuntimeError."""
-        return self.stage.run("backpoint", "agent", *words, hidden=_PROGRESS)
+        return self.stage.run("backpoint", "agent", *words, hidden=_PROGRESS, code=code)
 
     def back_up(self, *words: str) -> str:
         """The same for `backup`; its points are the newest now."""

@@ -88,13 +88,15 @@ def restore_over(play: Play) -> None:
         stage.note(f"{_SPOILT_BYTES / _MIB:.0f} MiB of web01's second disk are noise now")
         vcenter.power_off("web01")
         over = ("--to", "existing", "--yes", "--power-on")
-        play.agent("restore", "web01@latest", *over)
+        said = play.agent("restore", "web01@latest", *over)
+        written = f"{_SPOILT_BYTES / _MIB:.1f} MiB written"
+        stage.require(written in said, "more or less was written than had been spoilt")
         play.compare("web01")
 
 
 def _spoil(disk: Path) -> None:
     noise = random.Random("intruder")
     with disk.open("r+b") as file:
-        for _ in range(_SPOILT_BYTES // _MIB):
-            file.seek(noise.randrange(DATA_SIZE // _MIB) * _MIB)
+        for place in noise.sample(range(DATA_SIZE // _MIB), _SPOILT_BYTES // _MIB):
+            file.seek(place * _MIB)
             file.write(noise.randbytes(_MIB))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import cast
 
 import pytest
@@ -28,6 +29,7 @@ from backpoint_agent.vsphere.datastore_files import (
     folder_url,
     split_datastore_path,
 )
+from backpoint_agent.vsphere.machine_reading import read_machine
 from backpoint_agent.vsphere.trust import Trust
 from backpoint_agent.vsphere.vcenter import VCenter
 from frozen_vm import account_of, logged_in
@@ -212,7 +214,7 @@ class Folder:
     """The file access of a server that says what it is told; a real connection, without a login."""
 
     def __init__(self, server: RogueServer) -> None:
-        self._connections = Connections(server.address, Trust(server.certificate.file), 5)
+        self._connections = Connections(server.address, Trust(server.certificate.file), 5, Stop())
 
     def http(
         self, method: str, url: str, *, headers: dict[str, str], body: object = None
@@ -288,3 +290,20 @@ def test_a_server_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
         pytest.raises(CannotConnect, match="took more than 0 s"),
     ):
         DatastoreFile(folder, "DC0", "[ds] web").read(10, 10)
+
+
+def test_a_stop_is_not_held_up_by_a_silent_server(simulator: Simulator, tmp_path: Path) -> None:
+    """A transfer that waits is cut; what is asked after the stop is clearing up, and is not."""
+    stop = Stop()
+    with logged_in(account_of(simulator, tmp_path), stop) as vcenter:
+        vmx = read_machine(vcenter, simulator.vms()[0]).vmx
+        file = DatastoreFile(vcenter, "DC0", vmx, stop)
+        simulator.slow_calls(15, 1, "GET /folder")
+        timer = Timer(0.5, stop.request, ("a test",))
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(Stopped):
+            file.read(0, 16)
+        assert time.monotonic() - start < 10
+        timer.join()
+        assert len(vcenter.http("GET", folder_url("DC0", vmx)).data) > 16

@@ -122,7 +122,7 @@ def test_facts(simulator: Simulator, tmp_path: Path) -> None:
 def test_addresses_that_are_none(address: str) -> None:
     """Nobody is asked."""
     with pytest.raises(CannotConnect, match="neither host nor host:port"):
-        Connections(address, Trust(), 1)
+        Connections(address, Trust(), 1, Stop())
 
 
 # A session that ends

@@ -26,6 +26,7 @@ from urllib3.exceptions import (
 )
 
 from backpoint_agent.errors import CannotConnect, CertificateRefused, VSphereError
+from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.trust import (
     Trust,
     TrustContext,
@@ -45,11 +46,14 @@ class _Connection(HTTPSConnection):
     may take long, as long as it goes on."""
 
     whole_answer = False
+    heeds: Stop | None = None
 
     def request(self, *arguments: Any, **options: Any) -> None:
         secure, limit_s = self._secure()
         # What was left of the limit of the answer before is not this request's.
         secure.give_up_at = None
+        # What is asked after a stop is clearing up, and is not cut.
+        secure.heeds = self.heeds if self.heeds and self.heeds.reason is None else None
         secure.settimeout(limit_s)
         super().request(*arguments, **options)
 
@@ -73,10 +77,6 @@ class _ShortConnection(_Connection):
     whole_answer = True
 
 
-class _Pool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Connection
-
-
 class _ShortPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _ShortConnection
 
@@ -84,17 +84,23 @@ class _ShortPool(urllib3.HTTPSConnectionPool):
 class Connections:
     """Thread-safe. host, port: the vCenter's; limit_s: of an exchange."""
 
-    def __init__(self, address: str, trust: Trust, limit_s: float) -> None:
-        """Connects to nobody yet. Raises CannotConnect for an address that is none, and
-        CertificateRefused where the authorities cannot be loaded."""
+    def __init__(self, address: str, trust: Trust, limit_s: float, stop: Stop) -> None:
+        """Connects to nobody yet. stop: ends transfers that wait; calls are not cut.
+
+        Raises CannotConnect for an address that is none, and CertificateRefused where the
+        authorities cannot be loaded.
+        """
         self.host, self.port = _split(address)
         self.limit_s = limit_s
         self._trust = trust
         self._context = trust.context()
         self._lock = threading.Lock()
-        self._hosts: OrderedDict[tuple[str, int, str | None], _Pool] = OrderedDict()
+        self._hosts: OrderedDict[tuple[str, int, str | None], urllib3.HTTPSConnectionPool] = (
+            OrderedDict()
+        )
+        self._pool_class = _heeding(stop)
         self._calls = _ShortPool(self.host, self.port, **self._pool_options(self._context))
-        self._bulk = _Pool(self.host, self.port, **self._pool_options(self._context))
+        self._bulk = self._pool_class(self.host, self.port, **self._pool_options(self._context))
 
     @property
     def address(self) -> str:
@@ -159,13 +165,15 @@ class Connections:
             "assert_fingerprint": context.pin,
         }
 
-    def _host_pool(self, host: str, port: int, thumbprint: str | None) -> _Pool:
+    def _host_pool(
+        self, host: str, port: int, thumbprint: str | None
+    ) -> urllib3.HTTPSConnectionPool:
         trust = self._trust.for_host(thumbprint)
         with self._lock:
             key = (host, port, trust.pin)
             pool = self._hosts.pop(key, None)
             if pool is None:
-                pool = _Pool(host, port, **self._pool_options(trust.context()))
+                pool = self._pool_class(host, port, **self._pool_options(trust.context()))
             self._hosts[key] = pool
             old = self._hosts.popitem(last=False)[1] if len(self._hosts) > HOSTS_MAX else None
         if old is not None:
@@ -195,6 +203,18 @@ class Connections:
         except (HTTPError, OSError, ValueError) as error:
             failure = connection_error(error, pool.host, pool.port or PORT, limit_s)
         raise failure
+
+
+def _heeding(stop: Stop) -> type[urllib3.HTTPSConnectionPool]:
+    """Pools of connections whose answers are not waited for once a stop is requested."""
+
+    class Connection(_Connection):
+        heeds = stop
+
+    class Pool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    return Pool
 
 
 def connection_error(error: Exception, host: str, port: int, limit_s: float) -> VSphereError:

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from backpoint_agent.errors import CertificateRefused
+from backpoint_agent.stopping import Stop
 
+_LOOK_S: Final = 0.5
+"""Between two looks at the stop while a server is silent."""
 _EXPIRED, _NOT_YET_VALID, _OTHER_NAME, _OTHER_ADDRESS = 10, 9, 62, 64
 _HASH_BY_LENGTH: Final = {40: hashlib.sha1, 64: hashlib.sha256}
 
@@ -90,9 +93,13 @@ class NotPinned(ssl.SSLError):
 
 class TrustedSocket(ssl.SSLSocket):
     """Compares the pin at the end of the handshake; reads until `give_up_at` (monotonic seconds),
-    so that a server cannot hold us by sending a byte now and then."""
+    so that a server cannot hold us by sending a byte now and then.
+
+    heeds: whose request ends a read that waits, with Stopped.
+    """
 
     give_up_at: float | None = None
+    heeds: Stop | None = None
 
     def do_handshake(self, block: bool = False) -> None:
         super().do_handshake(block)
@@ -110,7 +117,25 @@ class TrustedSocket(ssl.SSLSocket):
             if left <= 0:
                 raise TimeoutError("the answer takes too long")
             self.settimeout(left)
-        return super().recv_into(buffer, nbytes, flags)
+        if self.heeds is None:
+            return super().recv_into(buffer, nbytes, flags)
+        return self._recv_heeding(self.heeds, buffer, nbytes, flags)
+
+    def _recv_heeding(self, stop: Stop, buffer: Any, nbytes: int | None, flags: int) -> int:
+        limit_s = self.gettimeout() or 0.0
+        silent_until = time.monotonic() + limit_s
+        try:
+            while True:
+                stop.check()
+                left = silent_until - time.monotonic()
+                self.settimeout(max(0.001, min(left, _LOOK_S)))
+                try:
+                    return super().recv_into(buffer, nbytes, flags)
+                except TimeoutError:
+                    if left <= _LOOK_S:
+                        raise
+        finally:
+            self.settimeout(limit_s)
 
 
 class TrustContext(ssl.SSLContext):

@@ -49,7 +49,7 @@ class VCenter:
         self._stop = stop
         self._chance = random.Random()
         trust = Trust.make(settings.ca_file, settings.thumbprint)
-        self._connections = Connections(settings.address, trust, settings.request_limit_s)
+        self._connections = Connections(settings.address, trust, settings.request_limit_s, stop)
         try:
             self._open()
         except BaseException:

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from backpoint_agent.commands.environment import CONFIGURATION
 from backpoint_agent.errors import ConfigMistakes
-from backpoint_repo.command_parser import CommandParser
+from backpoint_repo.command_parser import CommandParser, describe
+from backpoint_repo.errors import UsageError
 from backpoint_repo.terminal import say
 
 HELP: Final = "back up and restore the VMs of a vCenter"
@@ -25,12 +27,20 @@ _COMMANDS: Final = (
 )
 
 
+_DESCRIPTION: Final = """
+Fill a repository from VMware vCenters, and make VMs of its points again, as a configuration file
+says. `backpoint agent ACTION --help` describes an action with examples.
+"""
+_EXAMPLES: Final = """
+backpoint agent config-check --print-example > backpoint.toml
+backpoint agent inventory -c backpoint.toml
+backpoint agent backup -c backpoint.toml nightly
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    parser.description = (
-        "Fills a repository from VMware vCenters, as a configuration file says. "
-        "`backpoint agent config-check --print-example` prints one with every key explained."
-    )
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES, environment=CONFIGURATION, exit_codes="")
     level = parser.add_subparsers(
         title="what to do", metavar="ACTION", required=True, parser_class=CommandParser
     )
@@ -45,8 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Raises what the subcommand raises; mistakes of the configuration are told here, each on a
-    line of its own."""
+    """Raises what the subcommand raises, and UsageError for -r; mistakes of the configuration are
+    told here, each on a line of its own."""
+    if args.repo is not None:
+        raise UsageError("the agent's repository is the one in its configuration; leave -r out")
     try:
         code = args.act(args)
     except ConfigMistakes as mistakes:

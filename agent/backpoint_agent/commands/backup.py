@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION_AND_KEY
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ NO_POINT: Final = 7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, exit_codes=_EXIT_CODES)
+    describe(
+        parser,
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        environment=CONFIGURATION_AND_KEY,
+        exit_codes=_EXIT_CODES,
+    )
     parser.add_argument("job", metavar="JOB", nargs="?", help="a job of the configuration")
     parser.add_argument("--vm", metavar="NAME", help="only this VM, whether selected or not")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import traceback
 from typing import TYPE_CHECKING, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION_AND_KEY
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ _CLEAR_UP_EVERY_S: Final = 3600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, exit_codes=_EXIT_CODES)
+    describe(
+        parser,
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        environment=CONFIGURATION_AND_KEY,
+        exit_codes=_EXIT_CODES,
+    )
 
 
 def run(args: argparse.Namespace) -> int:

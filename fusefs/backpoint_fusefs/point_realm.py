@@ -36,7 +36,7 @@ from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.process_mark import process_mark
 from backpoint_fusefs.realm import NotAFile, NotAFolder, Stale
 from backpoint_fusefs.told_once import ToldOnce
-from backpoint_fusefs.tree import README_TEXT, Tree
+from backpoint_fusefs.tree import LATEST, README_TEXT, Tree
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.point_selector import format_time
 
@@ -76,7 +76,8 @@ class PointRealm:
             found = (await self.point_folder(point)).find(name)
         else:
             found = self._tree.find(node, name)
-            if found is None and node.growing:
+            if node.growing and (found is None or name == LATEST):
+                # Who asks for the latest right after a backup means that one.
                 await self._parts.watch.refresh(tell_kernel)
                 found = self._tree.find(node, name)
         return None if found is None else self._attributes(found)

@@ -31,8 +31,9 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """One line on stderr, marked as ours."""
-    print(f"backpoint: {printable(message)}", file=sys.stderr, flush=True)
+    """One line on stderr, marked as ours; whole, whichever thread says it."""
+    sys.stderr.write(f"backpoint: {printable(message)}\n")
+    sys.stderr.flush()
 
 
 def warn(message: str) -> None:

@@ -45,6 +45,8 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "TMPDIR": str(folder), "VCSIM_PASSWORD": password},
+                # Ctrl-C at the terminal is for those who still need a vCenter to clear up.
+                process_group=0,
             )
         try:
             self.ready: dict[str, Any] = self._read()

@@ -102,7 +102,7 @@ class _Report:
     def take(self, vcenter: str, outcomes: Iterator[Outcome]) -> None:
         """Take the outcomes of one vCenter."""
         from backpoint_agent.errors import VSphereError
-        from backpoint_repo.terminal import print_record, say
+        from backpoint_repo.terminal import print_record
 
         try:
             for outcome in outcomes:
@@ -113,8 +113,6 @@ class _Report:
                 self._rows.append(row)
                 if self._as_json:
                     print_record(outcome.record(vcenter))
-                else:
-                    say(f"{step.vm_name}: {step.what}: {outcome.result}: {outcome.said}")
         except VSphereError as error:
             self.trouble(f"{vcenter}: {error}")
 

@@ -39,7 +39,8 @@ def print_summary(record: RunRecord, *, as_json: bool) -> None:
         for text in outcome.alarms:
             warn(f"{outcome.vm}: ALARM: {text}")
         if outcome.error:
-            warn(f"{outcome.vm}: {outcome.status}: {outcome.error}")
+            status = "" if outcome.error.startswith(outcome.status) else f"{outcome.status}: "
+            warn(f"{outcome.vm}: {status}{outcome.error}")
     for text in record.warnings:
         warn(text)
     print_table(_COLUMNS, [_row(outcome) for outcome in record.outcomes])
@@ -48,7 +49,7 @@ def print_summary(record: RunRecord, *, as_json: bool) -> None:
 
 def _row(outcome: MachineOutcome) -> tuple[str, ...]:
     point = format_time(outcome.point_time) if outcome.point_time is not None else "-"
-    result = outcome.status + ("!" if outcome.alarms else "")
+    result = outcome.status + (", alarm" if outcome.alarms else "")
     return (
         outcome.vm,
         result,

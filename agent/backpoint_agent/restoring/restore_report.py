@@ -78,7 +78,7 @@ def new_report(
     size = format_size(sum(disk.size for disk in machine.disks))
     verified = ", verified" if restored.verified else ""
     line = (
-        f"{stored.name} is the new VM {machine.name} ({machine.moref}), powered off: "
+        f"{stored.name} is the new VM {machine.name} ({machine.moref}): "
         f"{size} by {restored.way}{verified}, in {format_duration(seconds)}"
     )
     return Report(record, (line,))

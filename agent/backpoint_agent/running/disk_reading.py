@@ -126,8 +126,9 @@ class DiskReading:
             self.lied = True
             offset, length = found.different[0]
             self._notes.alarm(
-                f"{reading.disk.slot}: change tracking has lied: {len(found.different)} parts "
-                f"changed that it did not report, the first {length} bytes at {offset}"
+                f"{reading.disk.slot}: change tracking has lied: of what it says is unchanged, "
+                f"{sum(size for _, size in found.different)} bytes of the sample differ, the first "
+                f"{length} at {offset}"
             )
         return replace(reading, audited=found.read)
 

@@ -52,7 +52,7 @@ def create_snapshot(
     machine = vcenter.object("VirtualMachine", vm)
     end = run_task(
         vcenter,
-        f"the snapshot {order.name}",
+        f"making the snapshot {order.name}",
         lambda: machine.CreateSnapshot_Task(
             name=order.name, description=order.description, memory=False, quiesce=order.quiesce
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -94,7 +95,14 @@ def _order_of_machine(text: str, settings: Settings) -> JobOrder:
     from backpoint_repo.errors import UsageError
 
     known = _machines(settings)
+    found: dict[str, Machine] = {}
+    for name, machines in known.items():
+        with suppress(UsageError):
+            found[name] = find_machine(machines, text)
     # Two accounts may be of one vCenter.
+    if len({machine.identity for machine in found.values()}) > 1:
+        homes = " and ".join(found)
+        raise UsageError(f"{text!r} is in {homes}: name a job of the one that is meant")
     every = {machine.identity: machine for machines in known.values() for machine in machines}
     machine = find_machine(tuple(every.values()), text)
     for job in settings.jobs.values():
@@ -108,8 +116,6 @@ def _order_of_machine(text: str, settings: Settings) -> JobOrder:
 
 def _machines(settings: Settings) -> dict[str, tuple[Machine, ...]]:
     """Of each vCenter that answers; the VM may be in another. Raises VSphereError if none does."""
-    from contextlib import closing
-
     from backpoint_agent.commands.opening import connect
     from backpoint_agent.errors import VSphereError
     from backpoint_agent.stopping import Stop
@@ -151,8 +157,6 @@ def _back_up(args: argparse.Namespace, settings: Settings, order: JobOrder) -> i
 
 
 def _show_plan(args: argparse.Namespace, settings: Settings, order: JobOrder) -> int:
-    from contextlib import closing
-
     from backpoint_agent.commands.opening import connect
     from backpoint_agent.jobs.job_run import select_for
     from backpoint_agent.report.plan_table import print_plan

@@ -12,6 +12,7 @@ from backpoint_repo.command_parser import describe
 if TYPE_CHECKING:
     from backpoint_agent.jobs.office import Office
     from backpoint_agent.jobs.run_record import RunRecord
+    from backpoint_agent.settings.model import Settings
 
 HELP: Final = "run the jobs by their schedules, until stopped"
 
@@ -70,11 +71,23 @@ async def _until_stopped(office: Office, *, as_json: bool) -> None:
             # Whatever becomes of a report, tonight's jobs are to be run.
             traceback.print_exc()
 
+    scheduler = Scheduler(office, report)
+    _say_what_is_next(office.settings)
     await trio.to_thread.run_sync(_clear_up, office)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_clear_up_hourly, office)
-        await Scheduler(office, report).run()
+        await scheduler.run()
         nursery.cancel_scope.cancel()
+
+
+def _say_what_is_next(settings: Settings) -> None:
+    from backpoint_agent.local_zone import now
+    from backpoint_agent.schedule import next_start
+    from backpoint_repo.terminal import say
+
+    starts = ((job.name, next_start(job, now())) for job in settings.jobs.values())
+    shown = [f"{name} at {at.astimezone():%Y-%m-%d %H:%M}" for name, at in starts if at]
+    say(f"started; next are {', '.join(shown)}")
 
 
 def _tell(office: Office, record: RunRecord, *, as_json: bool) -> None:
@@ -112,6 +125,7 @@ def _clear_up(office: Office) -> None:
         try:
             if not office.ledger.open_effects():
                 return
+            office.stop.check()
             with closing(connect(settings, name, office.stop)) as vcenter:
                 means = Means(vcenter, office.ledger, settings.waits, settings.jobs, office.stop)
                 for outcome in reap_effects(means, office.state.locks):

@@ -134,6 +134,8 @@ class _JobRun:
             tries += 1
 
     def _look(self) -> tuple[VCenter, Selected]:
+        # A login begun after a stop would count as clearing up, which is not stopped.
+        self._stop.check()
         vcenter = VCenter(self._account, self._stop)
         try:
             machines = read_inventory(vcenter, self._account).machines

@@ -34,19 +34,15 @@ class Scheduler:
 
     def __init__(self, office: Office, report: Report, run: RunJob = run_job) -> None:
         """report: called with each run's record, in a thread; may take its time. It and `run` raise
-        nothing."""
+        nothing. Raises UsageError where it cannot be read what was dealt with before."""
         self._office = office
         self._report = report
         self._run = run
         self._running: set[str] = set()
-        self._dealt_with: dict[str, datetime] = {}
+        self._dealt_with = read_dealt_with(office.state.path)
 
     async def run(self) -> None:
-        """Until the office's stop is requested and every run has ended.
-
-        Raises UsageError where it cannot be read what was dealt with before.
-        """
-        self._dealt_with = read_dealt_with(self._office.state.path)
+        """Until the office's stop is requested and every run has ended."""
         look_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             while not self._office.stop.reason:

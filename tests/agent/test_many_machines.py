@@ -30,7 +30,7 @@ print(json.dumps([code, used.ru_maxrss << 10, used.ru_utime + used.ru_stime]))
 
 def run_measured(site: Site) -> tuple[int, int, float]:
     """Exit code of a backup, its peak memory in bytes, its CPU time in seconds."""
-    words = [sys.executable, "-c", MEASURED, COMMAND, "agent", "backup", "--json"]
+    words = [sys.executable, "-c", MEASURED, str(COMMAND), "agent", "backup", "--json"]
     said = subprocess.run(words, env=site.line.environment(), stdout=subprocess.PIPE, check=True)
     code, memory, cpu_s = json.loads(said.stdout)
     return code, memory, cpu_s

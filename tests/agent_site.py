@@ -7,6 +7,7 @@ wrong is the test's business.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,19 +46,23 @@ class Meddler(Silent):
     def __init__(self) -> None:
         super().__init__()
         self.on: Told | None = None
+        self._lock = threading.Lock()
 
     def phase(self, vm: str, text: str) -> None:
         super().phase(vm, text)
-        if self.on is not None:
-            self.on(vm, text)
+        on = self.on
+        if on is not None:
+            on(vm, text)
 
     def once(self, phase: str, act: Callable[[], object]) -> None:
         """The first time that a VM comes there."""
+        left = [act]
 
         def on(_: str, text: str) -> None:
-            if text == phase:
-                self.on = None
-                act()
+            with self._lock:
+                first = left.pop() if text == phase and left else None
+            if first is not None:
+                first()
 
         self.on = on
 

@@ -131,7 +131,7 @@ def test_what_a_user_made_on_top_stays(site: Site, commands: Mortals, admin: Cli
 
 def test_killed_while_vcenter_makes_the_snapshot(site: Site, commands: Mortals) -> None:
     """The task goes on without us; the reaper waits for it and removes what it made."""
-    site.simulator.slow_tasks("CreateSnapshot_Task", 1.0)
+    site.simulator.slow_tasks("CreateSnapshot_Task", 0.5)
     with site.line.start("agent", "backup") as process:
         until(lambda: any(c.method == "CreateSnapshot_Task" for c in site.simulator.calls()))
         process.send_signal(signal.SIGKILL)

@@ -209,13 +209,13 @@ def test_mistakes_of_the_configuration(untouched: Site, console: Console) -> Non
     assert [line for line in err if "jobs.nightly.schedule" in line]
 
 
-def test_which_configuration(untouched: Site) -> None:
+def test_which_configuration(untouched: Site, console: Console) -> None:
     """By -c or BACKPOINT_CONFIG; -r is not silently passed over."""
     untouched.configure()
+    assert "leave -r out" in console.backup(untouched, "-r", "/nowhere", code=2).error
     line = CommandLine(untouched.folder, {})
     assert "which configuration?" in line.run("agent", "backup", code=2).error
     line.run("agent", "backup", "-c", untouched.config, "--dry-run")
-    assert "leave -r out" in backup(untouched, "-r", "/nowhere", code=2).error
 
 
 def test_what_opens_nothing(untouched: Site, console: Console) -> None:
@@ -291,7 +291,7 @@ def test_a_signal_stops_it_clean(site: Site, number: signal.Signals, code: int, 
 
 def test_a_second_signal_says_what_takes_long(site: Site) -> None:
     """It does not cut the clearing up short."""
-    site.simulator.slow_tasks("RemoveSnapshot_Task", 1.0)
+    site.simulator.slow_tasks("RemoveSnapshot_Task", 0.5)
     with site.line.start("agent", "backup") as process:
         until(lambda: any(c.method == "RemoveSnapshot_Task" for c in site.simulator.calls()))
         send(process, signal.SIGINT, signal.SIGINT)

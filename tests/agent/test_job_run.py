@@ -96,7 +96,7 @@ def test_limits_are_held_and_used(
     """As vCenter sees it: never more snapshots at once than allowed, on a host, on a datastore, of
     the job, of the vCenter; and at some time as many."""
     crowd.configure(f"{NIGHTLY}{limits}\n", account=f"request_limit_s = 2\n{account}")
-    crowd.simulator.slow_tasks("CreateSnapshot_Task", 0.2)
+    crowd.simulator.slow_tasks("CreateSnapshot_Task", 0.1)
     crowd.simulator.forget_calls()
     record = crowd.run()
     assert record.good, record
@@ -114,7 +114,7 @@ def test_two_jobs_share_a_vcenters_limit(crowd: Site) -> None:
         for name, names in (("first", NAMES[:3]), ("second", NAMES[3:]))
     )
     crowd.configure(jobs, account="request_limit_s = 2\nmachines_at_once = 3")
-    crowd.simulator.slow_tasks("CreateSnapshot_Task", 0.2)
+    crowd.simulator.slow_tasks("CreateSnapshot_Task", 0.1)
     crowd.simulator.forget_calls()
     records: list[RunRecord] = []
 

@@ -1,4 +1,4 @@
-"""The pace of starts: no limit is ever exceeded, nobody waits for ever, no job overtakes another."""
+"""The pace of starts: no limit is ever exceeded, nobody waits for ever, no job overtakes others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backpoint_agent.jobs.pace import (
@@ -115,6 +115,7 @@ def test_nobody_is_passed_over_who_could_start(line: list[Claim], running: list[
         )
 
 
+@settings(max_examples=30)
 @given(st.integers(2, 30), st.integers(1, 5))
 def test_a_wide_vm_is_not_starved_by_others_that_keep_coming(disks: int, at_once: int) -> None:
     """Small VMs come without end; one with many disks, more than there are connections or not,

@@ -99,8 +99,8 @@ def test_a_due_job_is_run_and_reported(site: Site) -> None:
     site.assert_nothing_left()
 
 
-def test_it_clears_up_first(site: Site) -> None:
-    """Before any job: a snapshot of a dead agent goes although no job is due."""
+def test_it_clears_up_at_once(site: Site) -> None:
+    """A snapshot of a dead agent goes as soon as it runs, although no job is due."""
     leave_snapshot(site)
     with scheduler(site) as process:
         until(lambda: any(c.method == "RemoveSnapshot_Task" for c in site.simulator.calls()))

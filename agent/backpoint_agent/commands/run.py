@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 HELP: Final = "run the jobs by their schedules, until stopped"
 
 _DESCRIPTION: Final = """
-Start each job when its schedule says, within its window, until SIGTERM or SIGINT. First it undoes
-what an earlier agent on this machine left behind, and every hour what runs since have left. A run
+Start each job when its schedule says, within its window, until SIGTERM or SIGINT. What an earlier
+agent on this machine left behind is undone at once, what runs since have left every hour. A run
 that was missed while the agent was off is made up for once, if the window is open; nothing runs
 twice for one due time, whatever the clock does. For systemd: Type=simple, KillSignal=SIGTERM,
 TimeoutStopSec=infinity.
@@ -73,9 +73,8 @@ async def _until_stopped(office: Office, *, as_json: bool) -> None:
 
     scheduler = Scheduler(office, report)
     _say_what_is_next(office.settings)
-    await trio.to_thread.run_sync(_clear_up, office)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_clear_up_hourly, office)
+        nursery.start_soon(_keep_clear, office)
         await scheduler.run()
         nursery.cancel_scope.cancel()
 
@@ -101,13 +100,16 @@ def _tell(office: Office, record: RunRecord, *, as_json: bool) -> None:
         warn(f"{record.job}: {record.trouble}")
 
 
-async def _clear_up_hourly(office: Office) -> None:
-    """A snapshot that would not go at night must not grow until the next one."""
+async def _keep_clear(office: Office) -> None:
+    """At once and every hour: a snapshot that would not go at night must not grow until the next.
+
+    Beside the jobs, which wait for the lock of a VM at most: merging its disks may take hours.
+    """
     import trio
 
     while True:
-        await trio.sleep(_CLEAR_UP_EVERY_S)
         await trio.to_thread.run_sync(_clear_up, office)
+        await trio.sleep(_CLEAR_UP_EVERY_S)
 
 
 def _clear_up(office: Office) -> None:

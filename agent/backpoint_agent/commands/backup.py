@@ -166,5 +166,4 @@ def _show_plan(args: argparse.Namespace, settings: Settings, order: JobOrder) ->
     account = settings.vcenter_of(order.job)
     with closing(connect(settings, account.name, Stop())) as vcenter:
         selected = select_for(order, read_inventory(vcenter, account).machines)
-    print_plan(order.job, selected, as_json=args.json)
-    return NO_POINT if selected.hindered else 0
+    return 0 if print_plan(order.job, selected, as_json=args.json) else NO_POINT

@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION_AND_KEY
 from backpoint_repo.command_parser import describe
 from backpoint_repo.commands.show import SELECTOR
 
@@ -33,7 +34,7 @@ _WAYS: Final = ("vddk", "datastore", "https", "import")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES, environment=CONFIGURATION_AND_KEY)
     parser.add_argument("point", metavar="VM@POINT", help=SELECTOR)
     parser.add_argument(
         "--to", choices=("new", "existing"), required=True, help="a new VM, or over an existing one"

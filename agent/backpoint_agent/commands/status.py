@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
+from backpoint_agent.commands.environment import CONFIGURATION_AND_KEY
+from backpoint_repo.command_parser import describe
 
 HELP: Final = "show last and next runs, newest points against the wanted ones, and alarms"
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         _DESCRIPTION,
         examples=_EXAMPLES,
-        environment=OPENS_REPOSITORY,
+        environment=CONFIGURATION_AND_KEY,
         exit_codes=_EXIT_CODES,
     )
 

@@ -206,6 +206,9 @@ class _JobRun:
             line.end(item)
         ended = outcome.started + trio.current_time() - began
         self._tries.setdefault(machine.moref, []).append(replace(outcome, ended=ended))
+        if outcome.hopeless:
+            # Each further VM would be stunned for nothing.
+            self._over = self._over or outcome.error
         limits = self._job.limits
         if outcome.temporary and item.tries < limits.retries:
             ready = trio.current_time() + _back_off_s(limits.retry_after_s, item.tries)

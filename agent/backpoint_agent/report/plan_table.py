@@ -12,8 +12,8 @@ from backpoint_repo.sizes import format_size
 from backpoint_repo.terminal import Column, print_record, print_table, warn
 
 
-def print_plan(job: Job, selected: Selected, *, as_json: bool) -> None:
-    """A table, or one record a VM."""
+def print_plan(job: Job, selected: Selected, *, as_json: bool) -> bool:
+    """A table, or one record a VM. Whether every VM that the job wants can have its point."""
     for text in selected.warnings:
         warn(text)
     records = [_record(job, machine, plan_disks(machine, job)) for machine in selected.chosen]
@@ -25,9 +25,14 @@ def print_plan(job: Job, selected: Selected, *, as_json: bool) -> None:
     if as_json:
         for record in records:
             print_record({"type": "plan", "job": job.name, **record})
-        return
+        return _all_can(records)
     columns = (Column("vm"), Column("plan"), Column("disks", right=True), Column("remarks"))
     print_table(columns, map(_row, records))
+    return _all_can(records)
+
+
+def _all_can(records: list[dict[str, Any]]) -> bool:
+    return not any(record["plan"] in ("refuse", "cannot") for record in records)
 
 
 def _record(job: Job, machine: Machine, plan: DiskPlan) -> dict[str, Any]:

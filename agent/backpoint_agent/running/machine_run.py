@@ -19,7 +19,14 @@ from backpoint_agent.running.capture_record import Making, capture_of
 from backpoint_agent.running.disk_reading import DiskReading, Reading
 from backpoint_agent.running.frozen_guest import Frozen, FrozenGuest, Released
 from backpoint_agent.running.machine_files import read_machine_files
-from backpoint_agent.running.outcome import DiskOutcome, MachineOutcome, Notes, Status, may_pass
+from backpoint_agent.running.outcome import (
+    DiskOutcome,
+    MachineOutcome,
+    Notes,
+    Status,
+    hopeless,
+    may_pass,
+)
 from backpoint_agent.running.parts import RunParts
 from backpoint_agent.running.tracking import Tracking
 from backpoint_agent.selection import DiskPlan, plan_disks
@@ -235,6 +242,7 @@ class MachineRun:
             point_time=point.time if point else None,
             error="" if point or error is None else str(error),
             temporary=point is None and error is not None and may_pass(error),
+            hopeless=point is None and error is not None and hopeless(error),
             consistency=state.frozen.consistency if state.frozen else "",
             transport=state.transport,
             disks=tuple(_disk_outcome(reading) for reading in state.readings),

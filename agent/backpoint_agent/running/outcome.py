@@ -9,11 +9,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from backpoint_agent.errors import Busy, CannotConnect, QuiesceFailed, TaskFailed, WaitTooLong
-from backpoint_repo.errors import BackpointError, StoreFull, StoreUnavailable
+from backpoint_repo.errors import (
+    BackpointError,
+    SourceError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 
 Status = Literal["done", "failed", "stopped", "not-started"]
 
-_MAY_PASS = (Busy, CannotConnect, QuiesceFailed, StoreUnavailable, TaskFailed, WaitTooLong)
+_MAY_PASS = (
+    *(Busy, CannotConnect, QuiesceFailed, TaskFailed, WaitTooLong),
+    # An outage in the middle of a disk, or of every transport, comes as an error of the source.
+    *(SourceError, StoreUnavailable),
+)
+_HOPELESS = (StoreFull, StoreReadOnly)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class MachineOutcome:
 
     alarms: what somebody has to look at even though the point may be good (a lie of change
     tracking, a snapshot that would not go, an unanswered question). temporary: another try may do.
+    hopeless: nor can any other VM be backed up now.
     """
 
     vm: str
@@ -48,6 +60,7 @@ class MachineOutcome:
     point_time: float | None = None
     error: str = ""
     temporary: bool = False
+    hopeless: bool = False
     consistency: str = ""
     transport: str = ""
     tries: int = 1
@@ -75,7 +88,12 @@ class MachineOutcome:
 
 def may_pass(error: BackpointError) -> bool:
     """Whether the same may go well in a while."""
-    return isinstance(error, _MAY_PASS) and not isinstance(error, StoreFull)
+    return isinstance(error, _MAY_PASS) and not hopeless(error)
+
+
+def hopeless(error: BackpointError) -> bool:
+    """Whether no other VM can do better: the repository takes nothing more."""
+    return isinstance(error, _HOPELESS)
 
 
 @dataclass

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from backpoint_agent.errors import VSphereError
 from backpoint_agent.machine import Machine
 from backpoint_agent.vsphere.datastore_files import DatastoreFile
 from backpoint_agent.vsphere.vcenter import VCenter
-from backpoint_repo.errors import SourceError
+from backpoint_repo.errors import BackpointError
 
 _STOPPED: Final = re.compile(rb"Checkpoint_Unstun: vm stopped for (\d{1,12}) us")
 _TAIL: Final = 1 << 20
@@ -38,12 +37,12 @@ class StunLog:
             start = before if before <= self._mark else 0
             start = max(start, self._mark - _TAIL)
             text = self._file.read(start, self._mark - start) if self._mark > start else b""
-        except (VSphereError, SourceError):
+        except BackpointError:
             return None
         return sum(int(found) for found in _STOPPED.findall(text)) / 1e6
 
     def _size(self) -> int | None:
         try:
             return self._file.size()
-        except (VSphereError, SourceError):
+        except BackpointError:
             return None

@@ -196,6 +196,14 @@ def test_a_dry_run_shows_what_hinders(untouched: Site, console: Console) -> None
     assert [r["plan"] for r in records(said)] == ["back up", "back up", "cannot"]
 
 
+def test_a_dry_run_shows_what_would_be_refused(site: Site, console: Console) -> None:
+    """Exit code 7, as the run itself."""
+    site.configure()
+    site.simulator.add_disk(site.vms[0], 1 << 20, mode="independent_persistent")
+    said = console.backup(site, "--dry-run", "--json", code=7)
+    assert sorted(r["plan"] for r in records(said)).count("refuse") == 1
+
+
 # Mistakes and faults
 
 

@@ -97,6 +97,7 @@ def test_vcenter_comes_while_the_job_waits_for_it(site: Site) -> None:
     ("what", "phase"),
     [
         ("stop", "waiting for the snapshot"),
+        ("stop", "reading"),
         ("stop", "removing the snapshot"),
         ("restart", "waiting for the snapshot"),
         ("expire_sessions", "removing the snapshot"),
@@ -292,6 +293,39 @@ def test_a_repository_that_is_full(tmp_path: Path) -> None:
         assert how(site)
         assert_newest_are_live(site)
         site.assert_nothing_left()
+
+
+def test_a_full_repository_stuns_no_further_vm(tmp_path: Path) -> None:
+    """Those that had not begun are not begun, and their record says why."""
+    with (
+        small_place(tmp_path / "repository", "200k"),
+        running_site(tmp_path, disks=True, vms=3) as site,
+    ):
+        site.configure(ONE_BY_ONE)
+        record = site.run()
+        idle = [outcome for outcome in record.outcomes if outcome.status == "not-started"]
+        assert idle
+        assert all("No space left on device" in outcome.error for outcome in idle)
+        snapshots = [c for c in site.simulator.calls() if c.method == "CreateSnapshot_Task"]
+        assert len(snapshots) == len(record.outcomes) - len(idle)
+        site.assert_nothing_left()
+
+
+def test_an_outage_while_reading_is_tried_again(site: Site) -> None:
+    """Until the VM has failed of it: its next try is good."""
+    site.configure(f"{ONE_BY_ONE}retries = 5\n")
+    acts = {"reading": site.simulator.stop, "removing the snapshot": site.simulator.start}
+
+    def on(_: str, text: str) -> None:
+        if text in acts and (text == "reading" or "reading" not in acts):
+            acts.pop(text)()
+
+    site.watcher.on = on
+    record = site.run()
+    assert not record.failed, record
+    assert sorted(outcome.tries for outcome in record.outcomes) == [1, 2]
+    assert_newest_are_live(site)
+    site.assert_nothing_left()
 
 
 # The clock

@@ -20,7 +20,7 @@ from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.schedule import Due, plan_step, sleep_s
 from backpoint_repo.errors import UsageError
-from backpoint_repo.terminal import warn
+from backpoint_repo.terminal import say, warn
 
 _LOOK_EVERY_S: Final = 0.5
 """A stop is heard within this."""
@@ -39,6 +39,8 @@ class Scheduler:
         self._report = report
         self._run = run
         self._running: set[str] = set()
+        self._idle: set[str] = set()
+        """Jobs whose last due time passed without a start, which was reported."""
         self._dealt_with = read_dealt_with(office.state.path)
 
     async def run(self) -> None:
@@ -71,11 +73,21 @@ class Scheduler:
 
     async def _deal_with(self, due: Due) -> None:
         if not due.starts:
-            record = self._not_started(due, "outside its window: not started")
+            await self._pass_over(due, "outside its window: not started")
         elif due.job in self._running:
-            record = self._not_started(due, "still running: not started again")
+            await self._pass_over(due, "still running: not started again")
         else:
-            record = await self._run_now(due)
+            self._idle.discard(due.job)
+            await trio.to_thread.run_sync(self._report, await self._run_now(due))
+
+    async def _pass_over(self, due: Due, why: str) -> None:
+        """The first of a series is reported; a job that is due every five minutes would else send
+        a mail every five minutes of the day."""
+        record = self._not_started(due, why)
+        if due.job in self._idle:
+            say(f"{due.job}: {record.trouble}")
+            return
+        self._idle.add(due.job)
         await trio.to_thread.run_sync(self._report, record)
 
     async def _run_now(self, due: Due) -> RunRecord:

@@ -1,14 +1,12 @@
 """Disks written on a datastore that is mounted here too (NFS): their flat files, in place.
 
-Decides that nothing but a plain file of the disk's size, reached without symbolic links, is ever
-written. What a flat disk is, and how it is read again, is the transport's business
-(`transport.datastore`).
+Decides that nothing but a plain file of the disk's size is ever written. How it is found is for
+`transport.mounted_file`, how it is read again for `transport.datastore`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,7 +16,7 @@ from backpoint_agent.machine import VirtualDisk
 from backpoint_agent.restoring.write_side import Advance, fill_target
 from backpoint_agent.transport.datastore import OpenDatastore
 from backpoint_agent.transport.flat_disk import flat_file_of, refuse_other_size
-from backpoint_agent.vsphere.datastore_files import split_datastore_path
+from backpoint_agent.transport.mounted_file import found_file, refuse_unmounted
 from backpoint_repo.errors import TargetError
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.source.contract import ImageSource
@@ -50,25 +48,18 @@ class DatastoreSide:
 
     def source(self, disk: VirtualDisk) -> ImageSource:
         """The flat file."""
-        self._refuse_unmounted(disk)
+        refuse_unmounted(self._mounts, disk)
         return self._reading.open(disk)
 
     def close(self) -> None:
         """Nothing to give back."""
 
     def _target(self, disk: VirtualDisk, *, empty: bool) -> FlatFileTarget:
-        self._refuse_unmounted(disk)
-        descriptor = _open_beneath(self._mounts, disk.file, os.O_RDONLY)
+        refuse_unmounted(self._mounts, disk)
+        descriptor = _open(self._mounts, disk.file, os.O_RDONLY)
         with open(descriptor, "rb") as file:
             flat = flat_file_of(disk, file.read(DESCRIPTOR_LIMIT + 1))
-        return FlatFileTarget(_open_beneath(self._mounts, flat, os.O_RDWR), disk, flat, empty=empty)
-
-    def _refuse_unmounted(self, disk: VirtualDisk) -> None:
-        if disk.datastore not in self._mounts:
-            raise TransportUnusable(
-                f"the datastore {disk.datastore!r} of {disk.label} is not mounted here: mount it "
-                "and name the folder in transports.datastores"
-            )
+        return FlatFileTarget(_open(self._mounts, flat, os.O_RDWR), disk, flat, empty=empty)
 
 
 class FlatFileTarget:
@@ -118,29 +109,10 @@ class FlatFileTarget:
         return TargetError(f"cannot {action} {self._name}: {error.strerror}")
 
 
-def _open_beneath(mounts: Mapping[str, Path], path: str, flags: int) -> int:
+def _open(mounts: Mapping[str, Path], path: str, flags: int) -> int:
     """A descriptor of a plain file of a mounted datastore. Raises TransportUnusable."""
-    datastore, file = split_datastore_path(path)
-    *folders, name = file.split("/")
-    walk = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        at = os.open(mounts[datastore], walk & ~os.O_NOFOLLOW)
-        for folder in folders:
-            above = at
-            try:
-                at = os.open(folder, walk, dir_fd=above)
-            finally:
-                os.close(above)
+    with found_file(mounts, path) as found:
         try:
-            # Without O_NONBLOCK, opening a fifo would wait for its other end for ever.
-            found = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-        finally:
-            os.close(at)
-    except OSError as error:
-        raise TransportUnusable(
-            f"cannot open {path} below {mounts[datastore]}: {error.strerror}"
-        ) from error
-    if not stat.S_ISREG(os.fstat(found).st_mode):
-        os.close(found)
-        raise TransportUnusable(f"{path} below {mounts[datastore]} is not a plain file")
-    return found
+            return os.open(found, flags | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransportUnusable(f"cannot open {path}: {error.strerror}") from error

@@ -6,6 +6,7 @@ Its hours pass in moments (trio's own clock for tests); runs of jobs are played.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -278,9 +279,14 @@ def test_a_memory_that_cannot_be_written_costs_no_run(
     tens: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is told; nothing is started twice all the same, as long as the process lives."""
-    state = make_state_folder(tens.folder / "state").path
-    (state / "schedule.new").mkdir()
-    tens.go_on(hours=0.4)
+    memory = make_state_folder(tens.folder / "state").path / "schedule.json"
+    memory.write_text("{}")
+    # What is mounted can be read, and nothing can take its place.
+    subprocess.run(["mount", "--bind", memory, memory], check=True)
+    try:
+        tens.go_on(hours=0.4)
+    finally:
+        subprocess.run(["umount", memory], check=True)
     assert tens.minutes == [10, 20]
     assert "is not remembered" in capsys.readouterr().err
 

@@ -7,12 +7,11 @@ A file that cannot be understood is told and counts as empty.
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from backpoint_agent.state_folder import fsync_folder
+from backpoint_agent.durable_file import write_durably
 from backpoint_repo.errors import UsageError
 from backpoint_repo.terminal import warn
 
@@ -41,14 +40,8 @@ def read_dealt_with(state: Path) -> dict[str, datetime]:
 def write_dealt_with(state: Path, dealt_with: dict[str, datetime]) -> None:
     """Durable when it returns, old or new and nothing between. Raises UsageError."""
     path = state / _NAME
-    fresh = path.with_suffix(".new")
     record = {job: at.timestamp() for job, at in dealt_with.items()}
     try:
-        with fresh.open("w") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-        fsync_folder(state)
+        write_durably(path, json.dumps(record).encode(), 0o600)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error

@@ -13,9 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
+from backpoint_agent.durable_file import write_durably
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.local_zone import LocalZone
-from backpoint_agent.report.durable_file import write_durably
 from backpoint_agent.report.folder_turn import turn
 from backpoint_agent.report.history import JobHistory, read_history
 from backpoint_agent.report.metrics_text import metrics_text

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backpoint_agent.report.durable_file import UNFINISHED, write_durably
+from backpoint_agent.durable_file import UNFINISHED, write_durably
 from backpoint_agent.report.folder_turn import turn
 from backpoint_agent.state_folder import make_private_folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from agent_site import EVERYTHING, NIGHTLY, Site, running_site
 from backpoint_agent.errors import ConfigMistakes
 from backpoint_repo.cli import main
 from command_line import CommandLine, Said
+from small_repository import PASSPHRASE
 from vcsim import running_simulator
 from vcsim.client import connected, done, until
 
@@ -319,3 +321,17 @@ def test_whoever_reads_the_output_may_go(site: Site) -> None:
     assert b"Traceback" not in err
     assert made(site) == NAMES[:2]
     site.assert_nothing_left()
+
+
+def test_show_tells_how_a_point_came_to_be(site: Site) -> None:
+    """What was read and why, how long the VM stood still at either end."""
+    assert site.run().good
+    owner = {
+        "BACKPOINT_REPO": str(site.folder / "repository"),
+        "BACKPOINT_PASSPHRASE": PASSPHRASE.text,
+    }
+    said = CommandLine(site.folder, owner).run("show", f"{NAMES[0]}@latest").out
+    facts = {line.split("  ")[0] for line in said.splitlines()}
+    assert any(re.fullmatch(r"capture disks disk-\d+ how", fact) for fact in facts)
+    assert any(re.fullmatch(r"capture disks disk-\d+ why", fact) for fact in facts)
+    assert {"capture snapshot stun_s", "afterwards snapshot_remove_stun_s"} <= facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ exit codes:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, environment="", exit_codes=_EXIT_CODES)
+    describe(
+        parser, _DESCRIPTION, examples=_EXAMPLES, environment=CONFIGURATION, exit_codes=_EXIT_CODES
+    )
     parser.add_argument(
         "--print-example",
         action="store_true",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ exit codes:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, environment="", exit_codes=_EXIT_CODES)
+    describe(
+        parser, _DESCRIPTION, examples=_EXAMPLES, environment=CONFIGURATION, exit_codes=_EXIT_CODES
+    )
     parser.add_argument("--vcenter", metavar="NAME", help="only this vCenter")
     parser.add_argument("--job", metavar="NAME", help="only VMs that match this job")
 

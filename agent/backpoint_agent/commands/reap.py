@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from backpoint_agent.commands.environment import CONFIGURATION
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ _LEFT: Final = 7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, environment="", exit_codes=_EXIT_CODES)
+    describe(
+        parser, _DESCRIPTION, examples=_EXAMPLES, environment=CONFIGURATION, exit_codes=_EXIT_CODES
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="only show what would be done; changes nothing"
     )

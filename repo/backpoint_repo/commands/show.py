@@ -82,12 +82,19 @@ def _fields(point: Point) -> Iterator[tuple[str, str]]:
 
 
 def _made_by_agent(point: Point, note: PointNote | None) -> Iterator[tuple[str, str]]:
-    """The plain facts that a point's maker recorded, and what it learned afterwards."""
-    for name, value in point.capture.items():
-        if isinstance(value, str | int | float) and value != "":
-            yield f"capture {name}", str(value)
-    for name, value in (note.facts if note else {}).items():
-        if isinstance(value, list):
-            yield from ((f"afterwards {name}", str(item)) for item in value)
-        elif value is not None:
-            yield f"afterwards {name}", str(value)
+    """What a point's maker recorded, and what it learned afterwards."""
+    yield from _facts("capture", point.capture)
+    if note is not None:
+        yield from _facts("afterwards", note.facts)
+
+
+def _facts(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Each plain fact under the names that lead to it; nothing of what is empty."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _facts(f"{name} {key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _facts(name, item)
+    elif value is not None and value != "":
+        yield name, str(value)

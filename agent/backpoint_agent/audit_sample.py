@@ -13,8 +13,6 @@ import math
 from typing import Final
 
 UNIT: Final = 1 << 20
-LOST: Final = 64 << 10
-"""What the promise is about. A lost piece is in the sample where any of its bytes is."""
 
 
 def sample_size(size: int, probability: float, runs: int) -> int:

@@ -64,10 +64,6 @@ class WaitTooLong(VSphereError):
     """A wait came to its limit; the message names the wait and the limit."""
 
 
-class QuestionUnanswered(VSphereError):
-    """A VM waits for an answer that no policy gives."""
-
-
 class MachineUnfit(VSphereError):
     """The VM cannot be backed up as its job demands: a disk no snapshot covers, wrong state ..."""
 

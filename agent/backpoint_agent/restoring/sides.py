@@ -7,7 +7,7 @@ when it is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal, get_args
+from typing import Literal
 
 from backpoint_agent.errors import TransportUnusable
 from backpoint_agent.machine import Machine
@@ -21,7 +21,6 @@ from backpoint_agent.vsphere.vcenter import VCenter
 from backpoint_repo.errors import UsageError
 
 Way = Literal["vddk", "datastore", "https", "import"]
-WAYS: Final[tuple[Way, ...]] = get_args(Way)
 
 
 def plan_ways(

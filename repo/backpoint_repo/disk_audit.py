@@ -6,7 +6,7 @@ Whoever asks decides the sample, and what a difference means.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,15 +43,13 @@ def audit_disk(
 ) -> Audit:
     """Compare all chunks that `sample` touches and `changed` does not; both (offset, length).
 
-    Of a hole only the sampled part is read. Raises SourceError, and ObjectDamaged or ObjectMissing
-    where the map cannot be read.
+    Of a hole only the sampled part that did not change is read. Raises SourceError, and
+    ObjectDamaged or ObjectMissing where the map cannot be read.
     """
     size = base.geometry.size
     known = changed_blocks(changed, size)
     read, different = 0, list[tuple[int, int]]()
-    for entry in _entries(base, changed_blocks(sample, size)):
-        if _touches(known, entry):
-            continue
+    for entry in _unchanged(_entries(base, changed_blocks(sample, size)), known):
         start = entry.start * BLOCK_SIZE
         buffer = bytearray((entry.end - entry.start) * BLOCK_SIZE)
         there = min(len(buffer), size - start)
@@ -82,9 +80,30 @@ def _entries(base: DiskMap, sample: Iterable[BlockRange]) -> Iterator[_Entry]:
             at = entry_end
 
 
-def _touches(known: list[BlockRange], entry: _Entry) -> bool:
-    index = bisect_right(known, entry.end - 1, key=lambda blocks: blocks.start) - 1
-    return index >= 0 and known[index].end > entry.start
+def _unchanged(entries: Iterable[_Entry], known: Sequence[BlockRange]) -> Iterator[_Entry]:
+    """What the known changes leave to compare: a chunk whole or not at all, of a hole the rest."""
+    for entry in entries:
+        touching = _touching(known, entry)
+        if not touching:
+            yield entry
+        elif entry.content == HOLE:
+            yield from _without(entry, touching)
+
+
+def _touching(known: Sequence[BlockRange], entry: _Entry) -> Sequence[BlockRange]:
+    first = bisect_right(known, entry.start, key=lambda blocks: blocks.end)
+    beyond = bisect_left(known, entry.end, key=lambda blocks: blocks.start)
+    return known[first:beyond]
+
+
+def _without(hole: _Entry, touching: Iterable[BlockRange]) -> Iterator[_Entry]:
+    at = hole.start
+    for start, end in touching:
+        if at < start:
+            yield _Entry(at, start, HOLE)
+        at = max(at, end)
+    if at < hole.end:
+        yield _Entry(at, hole.end, HOLE)
 
 
 def _is(content: bytearray, expected: bytes, chunk_id_key: bytes) -> bool:

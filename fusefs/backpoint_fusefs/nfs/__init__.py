@@ -1,0 +1,1 @@
+"""The mount for machines that cannot mount it themselves: NFS-Ganesha, supervised."""

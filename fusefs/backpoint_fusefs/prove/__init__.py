@@ -1,0 +1,1 @@
+"""Proofs that a point can be used: how far it was tried, when, and what came of it."""

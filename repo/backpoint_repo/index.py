@@ -215,11 +215,18 @@ class Index:
         # Not before all are written: what failed in between must be listed by the next try.
         with self._lock:
             self._learned = {}
+        self._notice_missing(listed, sizes)
+        return len(learned)
+
+    def notice_missing_packs(self) -> None:
+        """As `adopt_unlisted_packs` does, and writes nothing. Costs a listing of all packs."""
+        self._notice_missing(self.packs(), dict(_pack_sizes(self._sealed)))
+
+    def _notice_missing(self, listed: set[PackRef], sizes: dict[PackRef, int]) -> None:
         short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
         with self._lock:
             self._missing = frozenset(short | (listed - sizes.keys()))
             self._usable = {}
-        return len(learned)
 
     def _ends(self) -> Iterator[tuple[PackRef, int]]:
         """How many bytes each listed pack must have at least."""

@@ -74,9 +74,11 @@ class _Walk:
             self._tell(f"{disk.key}: its map has a gap: {error}")
 
     def file(self, file: ConfigFile) -> None:
-        known = self._index.known(ids_of(list(file.chunks))) if file.chunks else []
+        if not file.chunks:
+            return
+        known = self._index.known(ids_of(list(file.chunks)))
         self.chunks += len(known)
-        if not all(known):
+        if not known.all():
             self._tell(f"{file.name}: a part of it is in no pack")
 
     def _leaf(self, disk: Disk, disk_map: DiskMap, number: int) -> None:

@@ -59,10 +59,9 @@ def look_at_trees(repository: Repository, point: Point, files: int, chance: rand
         disks = [repository.open_disk(disk, cache) for disk in point.disks]
         tree = GuestTree(PointGuest(disks, pool))
         with ThreadPoolExecutor(2, "prove") as ahead:
+            drawing = _Drawing(files, chance, ahead)
             for volume in tree.volumes:
-                _look_at_volume(
-                    trees, tree, volume, lambda found: _read(found, ahead), files, chance
-                )
+                _look_at_volume(trees, tree, volume, drawing)
     except UNREADABLE as error:
         trees.problem(f"the volumes of this machine cannot be told: {error}")
     finally:

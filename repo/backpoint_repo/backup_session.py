@@ -42,7 +42,7 @@ from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.node_reader import NodeReader
-from backpoint_repo.parent_point import ParentPoint, ReadPlan
+from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
 from backpoint_repo.point import (
     FILE_CHUNK,
     FILE_SIZE_MAX,
@@ -83,10 +83,11 @@ class DiskJob:
 class BackupSession:
     """A context manager for one thread; leaving it without `publish` makes no point."""
 
-    def __init__(self, parts: SessionParts, vm: str) -> None:
+    def __init__(self, parts: SessionParts, vm: str, parent: bytes | None = None) -> None:
         """Put the lease, then read trash, then learn what is stored (the order matters).
 
-        Raises what a store raises.
+        parent: the point to stand on, of whatever VM; None: the newest one of this VM. Raises
+        ObjectMissing where the given one is gone, and what a store raises.
         """
         if not vm or not _is_text(vm):
             raise UsageError(f"a VM needs a name, in UTF-8: {vm!r}")
@@ -96,8 +97,11 @@ class BackupSession:
         self.point_id = secrets.token_bytes(POINT_ID_SIZE)
         self._started = parts.clock()
         self.warnings: list[str] = []
-        self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, parts.catalog, vm)
-        self.parent = self._parent.point
+        if parent is None:
+            self.parent = newest_point(parts.sealed, parts.catalog, vm)
+        else:
+            self.parent = given_point(parts.sealed, parent)
+        self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, self.parent)
         pins = (self.parent.point_id,) if self.parent else ()
         self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
         self._workers = ThreadPoolExecutor(WORKERS, "seal")

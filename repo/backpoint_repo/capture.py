@@ -1,7 +1,7 @@
 """What the maker of a point wrote down for the next run and for the user: plain, bounded data.
 
-A map as JSON has it; the repository stores it and never looks inside. Decides what is too much: a
-hostile writer must not make every listing slow.
+A map as JSON has it; of what is inside, the repository asks only whether `ORIGIN` (`point.py`) is
+there. Decides what is too much: a hostile writer must not make every listing slow.
 """
 
 from __future__ import annotations

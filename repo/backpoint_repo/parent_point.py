@@ -31,16 +31,15 @@ class ReadPlan:
 
 
 class ParentPoint:
-    """The newest point of a VM whose object can be read; `point` is None where there is none."""
+    """`point` is None where there is nothing to stand on: then every disk is read in full."""
 
     def __init__(
-        self, sealed: SealedStore, index: Index, nodes: NodeReader, catalog: Catalog, vm: str
+        self, sealed: SealedStore, index: Index, nodes: NodeReader, point: Point | None
     ) -> None:
-        """Raises StoreUnavailable."""
         self._sealed = sealed
         self._index = index
         self._nodes = nodes
-        self.point = _newest_good_point(sealed, catalog, vm)
+        self.point = point
 
     def plan_increment(
         self, key: str, source: ImageSource, changed: Sequence[tuple[int, int]]
@@ -90,16 +89,35 @@ class ParentPoint:
             return False
 
 
-def _newest_good_point(sealed: SealedStore, catalog: Catalog, vm: str) -> Point | None:
+def newest_point(sealed: SealedStore, catalog: Catalog, vm: str) -> Point | None:
+    """The newest point of a VM whose object can be read; a branch only where there is nothing else.
+
+    What a live session committed is no state that production ever had: a changed-block list tells
+    what changed since the last backup of production. Raises StoreUnavailable.
+    """
+    branch = None
     own = [point for point in catalog.refresh() if point.vm == vm]
     for summary in sorted(own, key=_recency, reverse=True):
         try:
             point = read_point(sealed, summary.point_id)
         except (ObjectMissing, ObjectDamaged, UnknownFormat):
             continue
-        if point is not None:
+        if point is not None and not point.branch:
             return point
-    return None
+        branch = branch or point
+    return branch
+
+
+def given_point(sealed: SealedStore, point_id: bytes) -> Point:
+    """This very point. Raises ObjectMissing where it is gone, ObjectDamaged, UnknownFormat."""
+    what = f"point {point_id.hex()}, which the new point was to stand on,"
+    try:
+        point = read_point(sealed, point_id)
+    except ObjectMissing:
+        raise ObjectMissing(f"{what} is not in the repository any more") from None
+    if point is None:
+        raise ObjectMissing(f"{what} was revoked before it was published")
+    return point
 
 
 def _recency(point: PointSummary) -> tuple[int, float]:

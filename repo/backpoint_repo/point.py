@@ -18,6 +18,8 @@ POINT_ID_SIZE: Final = 16
 FILE_SIZE_MAX: Final = 64 << 20
 """Configuration files are small: .vmx, nvram, inventory records."""
 FILE_CHUNK: Final = 64 << 10
+ORIGIN: Final = "live"
+"""The one key of a capture that the repository itself looks for: see `Point.branch`."""
 _TIME_END: Final = 253_402_300_800.0
 """The year 10000, which no calendar of Python shows."""
 
@@ -79,7 +81,7 @@ class Point:
     """point_id: 16 bytes, the session's id. time: the moment shown, created: when it was published,
     both seconds since 1970, UTC. generation: one more than the parent's, so that a VM's points have
     an order whatever its clocks did. warnings: whatever is degraded about it, for the user.
-    capture: what its maker wants to find again; the repository does not look inside."""
+    capture: what its maker wants to find again; the repository looks for `ORIGIN` only."""
 
     point_id: bytes
     vm: str
@@ -106,6 +108,11 @@ class Point:
     def allocated(self) -> int:
         """Bytes that are not holes, all disks together."""
         return sum(disk.allocated for disk in self.disks)
+
+    @property
+    def branch(self) -> bool:
+        """Whether a live session wrote it, so that production never was in this state."""
+        return ORIGIN in self.capture
 
     def encode(self) -> bytes:
         """The plain payload of a point object."""

@@ -68,12 +68,16 @@ class Repository:
         self.chunks = ChunkReader(sealed, self.index)
         self._cutter = Cutter(sealed.keyring.cut_key, config.chunks)
 
-    def begin_backup(self, vm: str) -> BackupSession:
-        """A session that will make one point of this VM; several may be under way at once."""
+    def begin_backup(self, vm: str, parent: bytes | None = None) -> BackupSession:
+        """A session that will make one point of this VM; several may be under way at once.
+
+        parent: id of the point that the new one stands on, which may be another VM's; by default
+        the VM's newest. Raises ObjectMissing where it is gone.
+        """
         self.index.refresh()  # once for all sessions: each goes on from what is known here
         index = self.index.fork()
         parts = SessionParts(self.sealed, index, self.catalog, self.nodes, self._cutter, self.clock)
-        return BackupSession(parts, vm)
+        return BackupSession(parts, vm, parent)
 
     def point(self, point_id: bytes) -> Point:
         """Raises ObjectMissing, ObjectDamaged, UnknownFormat."""

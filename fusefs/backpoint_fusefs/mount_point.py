@@ -17,7 +17,8 @@ from typing import Final
 from backpoint_repo.errors import UsageError
 
 SUBTYPE: Final = "backpoint"
-_TYPE: Final = "fuse.backpoint"
+_TYPES: Final = {"fuse.backpoint", "fuseblk.backpoint"}
+"""The second: a mount on a block device, which network file systems know by the device's UUID."""
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _DEVICE: Final = Path("/dev/fuse")
 
@@ -33,7 +34,7 @@ class Mounted:
     @property
     def ours(self) -> bool:
         """Whether it is a mount of a repository."""
-        return self.kind == _TYPE
+        return self.kind in _TYPES
 
 
 def find_mount(path: Path) -> Mounted | None:

@@ -18,6 +18,12 @@ from backpoint_repo.errors import RepositoryError, UsageError
 
 _ANSWER_S: Final = 5.0
 _END_S: Final = 30.0
+_TAKE_AWAY_S: Final = 60.0
+"""A mount on a block device is only gone once its process has said so."""
+
+
+class MountBusy(UsageError):
+    """A program has a file of the mount open, or works in one of its folders."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def unmount(path: Path, *, lazy: bool) -> None:
         raise UsageError(f"{path} is a mount of another kind ({mounted.kind}); umount it yourself")
     server = _server_of(path)
     try:
-        _take_away(path, lazy=lazy)
+        take_away(path, lazy=lazy)
         if server.pidfd >= 0 and not select.select([server.pidfd], [], [], _END_S)[0]:
             raise RepositoryError(
                 f"{path} is unmounted, but its process still runs: a store may not be answering"
@@ -50,17 +56,22 @@ def unmount(path: Path, *, lazy: bool) -> None:
             os.close(server.pidfd)
 
 
-def _take_away(path: Path, *, lazy: bool) -> None:
+def take_away(path: Path, *, lazy: bool) -> None:
+    """Unmount, whether its process lives or not. Raises MountBusy, UsageError."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TAKE_AWAY_S
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"cannot unmount {path}: its process does not answer") from None
     except FileNotFoundError:
         raise UsageError("fusermount3 is missing: install the package fuse3") from None
     if done.returncode == 0:
         return
     why = done.stderr.strip()
     if "busy" in why:
-        raise UsageError(
+        raise MountBusy(
             f"{path} is in use: a program has a file open in it, or works in one of its folders, "
             f"or a disk in it is mounted (`fuser -vm {path}` lists them). End them and try again, "
             "or use --lazy"

@@ -1,19 +1,209 @@
-"""`backpoint prove`."""
+"""`backpoint prove`: try whether restore points can be used, and keep the result with them."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from backpoint_repo.command_parser import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backpoint_fusefs.prove.proving import Proved, ProveTools
+    from backpoint_repo.catalog import PointSummary
+    from backpoint_repo.proof import Level, Proof
+    from backpoint_repo.repository import Repository
 
 HELP: Final = "try whether restore points can be used, and keep the result with them"
+FAILED: Final = 1
+
+_DESCRIPTION: Final = """
+Try a restore point level by level, and store what came of it beside the point, where points, show
+and every mount tell it. Levels build on one another; the first that fails ends the trial:
+
+  structure  every map node opens, and every chunk lies in a pack that is there
+  data       every chunk of the point is read, decoded and held against its id
+  trees      every volume of the guest lists, and --files of each, drawn by lot, are read
+  boot       the machine is booted by QEMU in a session that is thrown away, without any network,
+             until it gives a sign of life; a screenshot is kept, for the owner's key only
+
+A sign of life is the text that --sign-text looks for on the serial console, a port of the guest
+that --sign-port names and that answers, or, where neither is given, a screen that has come to rest:
+the weakest of the three, and the proof says which it was.
+
+Without VM the newest point of every VM is tried; --random N tries N of them, those whose VM was
+proved longest ago first: for a timer that runs every night.
+"""
+_EXAMPLES: Final = """
+backpoint prove web01
+backpoint prove web01@2026-11-20 --level boot --sign-text 'login:'
+backpoint prove --random 5 --level boot
+"""
+_EXIT_CODES: Final = """\
+exit codes:
+  0 all that was tried is good   1 something failed   2 wrong use
+  4 the repository cannot be read or the proof not be stored   5 a key is wrong or not enough
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    del parser
+    describe(parser, _DESCRIPTION, examples=_EXAMPLES, exit_codes=_EXIT_CODES)
+    parser.add_argument("point", metavar="VM[@POINT]", nargs="?", help="default: every VM's newest")
+    parser.add_argument(
+        "--level",
+        choices=("structure", "data", "trees", "boot"),
+        default="trees",
+        help="how far to go (default: %(default)s)",
+    )
+    parser.add_argument("--random", metavar="N", type=_count, help="try N points, see above")
+    parser.add_argument(
+        "--files",
+        metavar="N",
+        type=_count,
+        default=20,
+        help="files read of each volume (default: %(default)s)",
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be tried")
+    boot = parser.add_argument_group("boot")
+    boot.add_argument("--sign-text", metavar="REGEX", help="a text on the guest's serial console")
+    boot.add_argument("--sign-port", metavar="PORT", type=_count, help="a TCP port of the guest")
+    boot.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_count,
+        default=600,
+        help="for a sign of life (default: %(default)s)",
+    )
+    boot.add_argument("--memory", metavar="SIZE", help="of the machine (default: what the VM had)")
+    boot.add_argument("--live", metavar="DIR", help="where the session is kept meanwhile")
 
 
 def run(args: argparse.Namespace) -> int:
-    """See --help."""
-    del args
-    return 2
+    """0 good, 1 where a level failed. Raises UsageError, KeyFault and what a store raises."""
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.proof import Level
+
+    if args.point and args.random:
+        raise UsageError("--random draws the points itself: give no VM with it")
+    repository = open_from(args)
+    level = Level(args.level)
+    if level is not Level.STRUCTURE:
+        require_owner(repository, "reading a point")
+    chosen = _chosen(args, repository)
+    if args.dry_run:
+        return _say_what(args, chosen)
+    return _prove_all(args, repository, chosen, level)
+
+
+def _chosen(args: argparse.Namespace, repository: Repository) -> Sequence[PointSummary]:
+    import random
+
+    from backpoint_fusefs.prove.drill import plan_drill
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.point_proof import newest_proofs
+    from backpoint_repo.point_selector import select_point
+
+    points = repository.catalog.refresh()
+    if args.point:
+        return [select_point(points, args.point)]
+    if not points:
+        raise UsageError("there are no points yet")
+    proved_at: dict[bytes, float] = {}
+    if args.random:
+        proved_at = {key: one.at for key, one in newest_proofs(repository.sealed).items()}
+    count = args.random or len(points)
+    return plan_drill(points, proved_at, count, random.Random())
+
+
+def _prove_all(
+    args: argparse.Namespace,
+    repository: Repository,
+    chosen: Sequence[PointSummary],
+    level: Level,
+) -> int:
+    """One point's trouble with the store or its boot is told, and the others are tried."""
+    from backpoint_repo.errors import BackpointError
+    from backpoint_repo.terminal import say
+
+    code = 0
+    for summary in chosen:
+        try:
+            ok = _prove(args, repository, summary, level)
+        except BackpointError as error:
+            if len(chosen) == 1:
+                raise
+            say(f"{_name(summary)}: {error}")
+            code = code or error.exit_code
+        else:
+            code = code if ok else FAILED
+    return code
+
+
+def _prove(
+    args: argparse.Namespace, repository: Repository, summary: PointSummary, level: Level
+) -> bool:
+    from backpoint_fusefs.prove.proving import prove_point
+    from backpoint_repo.point_proof import put_proof
+    from backpoint_repo.progress import progress
+    from backpoint_repo.proof import Level
+
+    point = repository.point(summary.point_id)
+    size = point.size if level.rank >= Level.DATA.rank else 0
+    with progress(f"proving {_name(summary)}", size, as_json=args.json) as advance:
+        tools = _tools(args, repository, advance)
+        proved = prove_point(tools, point, level, lambda _: None)
+    _report(args, summary, proved.proof)
+    _warn_of_missing_boot(args, proved)
+    put_proof(repository.sealed, proved.proof, proved.screenshot, proved.trace)
+    return proved.proof.ok
+
+
+def _tools(args: argparse.Namespace, repository: Repository, advance: object) -> ProveTools:
+    raise NotImplementedError
+
+
+def _warn_of_missing_boot(args: argparse.Namespace, proved: Proved) -> None:
+    raise NotImplementedError
+
+
+def _report(args: argparse.Namespace, summary: PointSummary, proof: Proof) -> None:
+    from backpoint_repo.proof import proof_record
+    from backpoint_repo.sizes import format_duration
+    from backpoint_repo.terminal import print_line, print_record
+
+    if args.json:
+        print_record({"type": "proof", "vm": summary.vm, **proof_record(proof)})
+        return
+    print_line(f"{_name(summary)}: {proof.words} in {format_duration(proof.duration_s)}")
+    for step in proof.steps:
+        verdict = "ok" if step.ok else "FAILED"
+        took = format_duration(step.duration_s)
+        print_line(f"  {step.level.value:<10}{verdict:<8}{took:>8}  {step.detail}")
+        for note in step.notes:
+            print_line(f"  {'':<26}  note: {note}")
+
+
+def _say_what(args: argparse.Namespace, chosen: Sequence[PointSummary]) -> int:
+    from backpoint_repo.terminal import print_line, print_record
+
+    for point in chosen:
+        if args.json:
+            print_record({"type": "would-prove", "vm": point.vm, "point": point.point_id.hex()})
+        else:
+            print_line(f"would prove {_name(point)} up to {args.level}")
+    return 0
+
+
+def _name(summary: PointSummary) -> str:
+    from backpoint_repo.point_selector import format_time
+
+    return f"{summary.vm}@{format_time(summary.time)}"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)

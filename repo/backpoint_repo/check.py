@@ -25,7 +25,9 @@ from backpoint_repo.key_slots import verify_slot
 from backpoint_repo.pack_check import PackCheck, PackFindings
 from backpoint_repo.point import Point
 from backpoint_repo.point_note import verify_note
+from backpoint_repo.point_proof import verify_proof_note
 from backpoint_repo.repository import Repository
+from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.tree_check import TreeCheck
 
 _NAMED_MAX: Final = 10
@@ -137,8 +139,12 @@ def _opening(repository: Repository, kind: Kind, name: str) -> Callable[[], obje
     if kind is Kind.SLOT:
         return lambda: verify_slot(repository.sealed, name)
     if kind is Kind.NOTE:
-        return lambda: verify_note(repository.sealed, name)
+        return lambda: _verify_note(repository.sealed, name)
     return lambda: repository.sealed.get(kind, name)
+
+
+def _verify_note(sealed: SealedStore, name: str) -> None:
+    verify_proof_note(sealed, verify_note(sealed, name))
 
 
 def _load_points(repository: Repository) -> tuple[list[Point], list[DamagedObject], list[str]]:

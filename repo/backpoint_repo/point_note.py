@@ -24,12 +24,14 @@ _TOPIC: Final = re.compile(r"[a-z][a-z0-9]{0,31}")
 
 @dataclass(frozen=True)
 class PointNote:
-    """at: when it was written, seconds since 1970. facts: as `Point.capture`."""
+    """at: when it was written, seconds since 1970. facts: as `Point.capture`. content: what belongs
+    to the topic and is no plain data, mostly nothing."""
 
     point_id: bytes
     topic: str
     at: float
     facts: Capture
+    content: bytes = b""
 
 
 def put_note(sealed: SealedStore, note: PointNote) -> None:
@@ -39,13 +41,19 @@ def put_note(sealed: SealedStore, note: PointNote) -> None:
         raise UsageError(f"{note.topic!r} is no topic of a note")
     if why := refusal(note.facts):
         raise UsageError(f"a note's facts: what is given {why}")
-    record = {"point": note.point_id, "topic": note.topic, "at": note.at, "facts": note.facts}
-    sealed.put(Kind.NOTE, _name(note.point_id, note.topic), encode_record(record))
+    record = {
+        "point": note.point_id,
+        "topic": note.topic,
+        "at": note.at,
+        "facts": note.facts,
+        **({"content": note.content} if note.content else {}),
+    }
+    sealed.put(Kind.NOTE, note_name(note.point_id, note.topic), encode_record(record))
 
 
 def read_note(sealed: SealedStore, point_id: bytes, topic: str) -> PointNote | None:
     """None where there is none. Raises ObjectDamaged, UnknownFormat, StoreUnavailable."""
-    name = _name(point_id, topic)
+    name = note_name(point_id, topic)
     try:
         record = sealed.get_record(Kind.NOTE, name)
     except ObjectMissing:
@@ -53,21 +61,24 @@ def read_note(sealed: SealedStore, point_id: bytes, topic: str) -> PointNote | N
     return _decoded(record, name)
 
 
-def verify_note(sealed: SealedStore, name: str) -> None:
-    """Raises ObjectDamaged where the object of this name is no whole note."""
-    _decoded(sealed.get_record(Kind.NOTE, name), name)
+def verify_note(sealed: SealedStore, name: str) -> PointNote:
+    """The note of this name. Raises ObjectDamaged where the object is no whole one, and as
+    `SealedStore.get`."""
+    return _decoded(sealed.get_record(Kind.NOTE, name), name)
+
+
+def note_name(point_id: bytes, topic: str) -> str:
+    """Of the object."""
+    return f"{point_id.hex()}-{topic}"
 
 
 def _decoded(record: Record, name: str) -> PointNote:
     what = object_key(Kind.NOTE, name)
     point_id, topic = record.get("point", bytes), record.get("topic", str)
     facts = record.get("facts", dict)
-    if _name(point_id, topic) != name:
+    if note_name(point_id, topic) != name:
         raise ObjectDamaged(f"{what}: is a note on something else")
     if why := refusal(facts):
         raise ObjectDamaged(f"{what}: what it says {why}")
-    return PointNote(point_id, topic, record.get("at", float), facts)
-
-
-def _name(point_id: bytes, topic: str) -> str:
-    return f"{point_id.hex()}-{topic}"
+    content = record.optional("content", bytes) or b""
+    return PointNote(point_id, topic, record.get("at", float), facts, content)

@@ -14,7 +14,7 @@ from backpoint_repo.point_selector import format_time
 
 
 class Level(Enum):
-    """What was looked at; each is tried after the ones before it. Not ordered by `<`: see `rank`."""
+    """What was looked at; each is tried after the ones before it. Has no `<`: see `rank`."""
 
     STRUCTURE = "structure"
     DATA = "data"

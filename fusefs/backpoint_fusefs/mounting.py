@@ -46,7 +46,9 @@ class MountPlan:
     """mount_point: as the mount table writes it. cache_size: bytes of decoded chunks.
 
     shared: every user of the machine may read the mount, not only the one who mounts. streams:
-    large alternate streams of NTFS are shown as files.
+    large alternate streams of NTFS are shown as files. live: the home of sessions, which are shown
+    writable; None: nothing can be written. block_device: a loop device with a filesystem's UUID to
+    mount on (`fuseblk`), so that NFS servers know the mount again after a restart; only root may.
     """
 
     repository: Repository
@@ -54,6 +56,8 @@ class MountPlan:
     cache_size: int
     shared: bool = False
     streams: bool = False
+    live: Path | None = None
+    block_device: str | None = None
 
 
 def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
@@ -81,7 +85,7 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
     )
     realms = Realms(parts, ParserPool(streams=plan.streams))
     operations = MountOperations(realms.of, watch, parts.tell)
-    _mount(operations, plan.mount_point, shared=plan.shared)
+    _mount(operations, plan)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_at_signal)
@@ -110,24 +114,36 @@ def _load(watch: CatalogWatch) -> None:
     gc.enable()
 
 
-def _mount(operations: MountOperations, place: Path, *, shared: bool) -> None:
+def _mount(operations: MountOperations, plan: MountPlan) -> None:
+    try:
+        pyfuse3.init(operations, str(plan.mount_point), mount_options(plan))
+    except RuntimeError as error:
+        raise UsageError(f"cannot mount at {plan.mount_point}: {error}") from error
+
+
+def mount_options(plan: MountPlan) -> set[str]:
+    """As libfuse takes them."""
     # Never max_read=: pyfuse3 does not repeat it in its init, and libfuse then ends the session.
-    options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "ro", "nosuid", "nodev"}
-    if shared:
+    options = {f"subtype={SUBTYPE}", "nosuid", "nodev"}
+    if plan.block_device is None:
+        options.add(f"fsname={SUBTYPE}")
+    else:
+        # blksize: of the page cache's blocks; 512 otherwise, and short reads in pieces of that.
+        options |= {"blkdev", f"fsname={plan.block_device}", "blksize=4096"}
+    if plan.live is None:
+        options.add("ro")
+    if plan.shared:
         # Guest files have the guest's modes, and the kernel judges others by them. Who mounts for
         # himself alone holds the keys to all of it: no mode keeps anything from him.
         options |= {"allow_other", "default_permissions"}
-    try:
-        pyfuse3.init(operations, str(place), options)
-    except RuntimeError as error:
-        raise UsageError(f"cannot mount at {place}: {error}") from error
+    return options
 
 
 async def _when_it_answers(place: Path, ready: Callable[[], None]) -> None:
     # In a thread: the loop must be free to answer.
     await trio.to_thread.run_sync(os.stat, place)
     mounted = find_mount(place)
-    if mounted is not None and not raise_read_ahead(mounted.device):
+    if mounted is not None and not raise_read_ahead(mounted):
         _LOG.info("read-ahead stays at the kernel's default; only root may raise it")
     ready()
 

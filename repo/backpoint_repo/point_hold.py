@@ -6,9 +6,27 @@ a session on a machine that is switched off for a month needs its point all the 
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
+from backpoint_repo.catalog import read_point
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    StoreUnavailable,
+    UsageError,
+)
+from backpoint_repo.format import Kind
+from backpoint_repo.point_note import PointNote, put_note, read_note
 from backpoint_repo.sealed_store import SealedStore
+
+_TOPIC: Final = "hold"
+_HOLDER: Final = re.compile(r"[0-9a-f]{16}")
+_NOTE_NAME: Final = re.compile(rf"([0-9a-f]{{32}})-{_TOPIC}([0-9a-f]{{16}})")
 
 
 @dataclass(frozen=True)
@@ -22,17 +40,76 @@ class Hold:
     since: float
     until: float | None = None
 
+    def holds_at(self, now: float) -> bool:
+        """Whether the point must stay at `now`, seconds since 1970."""
+        return self.until is None or now < self.until
+
 
 def put_hold(sealed: SealedStore, hold: Hold) -> None:
-    """Raises ObjectMissing where the point is not there (any more), and what a store raises."""
-    raise NotImplementedError
+    """Harmless where this holder has one on the point already, which then stays as it is.
+
+    Raises ObjectMissing where the point is not there (any more), UsageError, and what a store
+    raises.
+    """
+    facts: dict[str, Any] = {"why": hold.why, "since": hold.since, "until": hold.until}
+    with contextlib.suppress(ObjectExists):
+        put_note(sealed, PointNote(hold.point_id, _topic(hold.holder), hold.since, facts))
+    # Looked at only now: whoever removes points looks for holds again after removing, and puts
+    # back what is held. So either they see the hold, or the point is gone here.
+    try:
+        point = read_point(sealed, hold.point_id)
+    except ObjectMissing:
+        point = None
+    if point is None:
+        with contextlib.suppress(StoreUnavailable):
+            drop_hold(sealed, hold.point_id, hold.holder)
+        raise ObjectMissing(f"points/{hold.point_id.hex()} is gone, so nothing can stand on it")
 
 
 def drop_hold(sealed: SealedStore, point_id: bytes, holder: str) -> None:
     """Harmless where there is none. Raises what a store raises."""
-    raise NotImplementedError
+    sealed.delete(Kind.NOTE, f"{point_id.hex()}-{_topic(holder)}")
+
+
+def drop_holds(sealed: SealedStore, holder: str, keep: Collection[bytes] = ()) -> None:
+    """All that a holder has, but those on the points `keep`: also what a crash left of it.
+
+    Raises what a store raises.
+    """
+    for point_id, found in list(_held(sealed)):
+        if found == holder and point_id not in keep:
+            drop_hold(sealed, point_id, holder)
 
 
 def read_holds(sealed: SealedStore) -> list[Hold]:
-    """All of them; those that cannot be read raise ObjectDamaged: nobody may remove the point."""
-    raise NotImplementedError
+    """All of them on points that are there, also such whose time is over (`Hold.holds_at`).
+
+    Those that cannot be read raise ObjectDamaged or UnknownFormat: nobody may remove the point.
+    """
+    held = list(_held(sealed))
+    present = set(sealed.names(Kind.POINT)) if held else set()
+    found = []
+    for point_id, holder in held:
+        # One that is dropped meanwhile holds nothing.
+        if point_id.hex() in present and (note := read_note(sealed, point_id, _topic(holder))):
+            found.append(_decoded(note, holder))
+    return found
+
+
+def _held(sealed: SealedStore) -> Iterator[tuple[bytes, str]]:
+    for name in sealed.names(Kind.NOTE):
+        if match := _NOTE_NAME.fullmatch(name):
+            yield bytes.fromhex(match[1]), match[2]
+
+
+def _topic(holder: str) -> str:
+    if not _HOLDER.fullmatch(holder):
+        raise UsageError(f"{holder!r} is no holder of a point: 16 hex digits are")
+    return f"{_TOPIC}{holder}"
+
+
+def _decoded(note: PointNote, holder: str) -> Hold:
+    why, since, until = (note.facts.get(name) for name in ("why", "since", "until"))
+    if type(why) is not str or type(since) is not float or type(until) not in (float, type(None)):
+        raise ObjectDamaged(f"the note {note.topic} of {note.point_id.hex()} is no hold")
+    return Hold(note.point_id, holder, why, since, until)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -128,12 +128,20 @@ def read_proofs(sealed: SealedStore, point_id: bytes) -> History:
     )
 
 
-def newest_proofs(sealed: SealedStore) -> dict[bytes, Proof | Unreadable]:
+def newest_proofs(
+    sealed: SealedStore, among: Container[bytes] | None = None
+) -> dict[bytes, Proof | Unreadable]:
     """The newest proof of each point that has one: one listing, one read for each.
+
+    among: ids of points; None for all.
 
     An older one never stands in for one that cannot be read. Raises what listing a store raises.
     """
-    names = [(point_id, ids[0]) for point_id, ids in proof_names(sealed).proofs.items()]
+    names = [
+        (point_id, ids[0])
+        for point_id, ids in proof_names(sealed).proofs.items()
+        if among is None or point_id in among
+    ]
     return {one.point_id: one for one in _read_all(sealed, names)}
 
 

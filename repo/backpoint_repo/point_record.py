@@ -12,7 +12,9 @@ from typing import Any
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.point import Point
 from backpoint_repo.point_note import PointNote
+from backpoint_repo.point_proof import History, Unreadable
 from backpoint_repo.point_selector import format_time
+from backpoint_repo.proof import Proof, proof_record
 
 
 def point_name(point: Point | PointSummary) -> str:
@@ -20,8 +22,8 @@ def point_name(point: Point | PointSummary) -> str:
     return f"{point.vm}@{format_time(point.time)}"
 
 
-def summary_record(point: PointSummary) -> dict[str, Any]:
-    """One line of `points --json`. Sizes in bytes."""
+def summary_record(point: PointSummary, proof: Proof | Unreadable | None) -> dict[str, Any]:
+    """One line of `points --json`. Sizes in bytes. proof: the newest."""
     return {
         "id": point.point_id.hex(),
         "vm": point.vm,
@@ -34,10 +36,38 @@ def summary_record(point: PointSummary) -> dict[str, Any]:
         "allocated": point.allocated,
         "stored": point.stored,
         "warnings": point.warnings,
+        "proof": any_proof_record(proof),
     }
 
 
-def full_record(point: Point, notes: Sequence[PointNote] = ()) -> dict[str, Any]:
+def any_proof_record(proof: Proof | Unreadable | None) -> dict[str, Any] | None:
+    """Also of a proof that cannot be read: it is told as one that is not ok."""
+    if not isinstance(proof, Unreadable):
+        return None if proof is None else proof_record(proof)
+    return {
+        "id": proof.proof_id,
+        "point": proof.point_id.hex(),
+        "ok": False,
+        "time": format_time(proof.at),
+        "at": proof.at,
+        "unreadable": proof.why,
+    }
+
+
+def proof_cell(proof: Proof | Unreadable | None) -> str:
+    """`boot 2026-11-21`, `FAILED trees 2026-11-21`, `unreadable 2026-11-21`; empty without one."""
+    if proof is None:
+        return ""
+    day = format_time(proof.at)[:10]
+    if isinstance(proof, Unreadable):
+        return f"unreadable {day}"
+    failed = proof.failed_level
+    return f"{proof.level.value} {day}" if failed is None else f"FAILED {failed.value} {day}"
+
+
+def full_record(
+    point: Point, notes: Sequence[PointNote] = (), proofs: History | None = None
+) -> dict[str, Any]:
     """Everything that is recorded of a point, without the ids of its content. Sizes in bytes."""
     disks = [
         {
@@ -71,4 +101,12 @@ def full_record(point: Point, notes: Sequence[PointNote] = ()) -> dict[str, Any]
         "tool": point.tool,
         "capture": point.capture,
         **({"notes": {note.topic: note.facts for note in notes}} if notes else {}),
+        **({"proofs": history_records(proofs)} if proofs is not None else {}),
     }
+
+
+def history_records(history: History) -> list[dict[str, Any]]:
+    """Newest first, what cannot be read among the others."""
+    every: list[Proof | Unreadable] = [*history.proofs, *history.unreadable]
+    every.sort(key=lambda proof: proof.proof_id, reverse=True)
+    return [record for proof in every if (record := any_proof_record(proof)) is not None]

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from backpoint_repo.command_parser import describe
+
+if TYPE_CHECKING:
+    from backpoint_repo.catalog import PointSummary
+    from backpoint_repo.point_proof import Unreadable
+    from backpoint_repo.proof import Proof
+    from backpoint_repo.sealed_store import SealedStore
 
 HELP: Final = "list restore points"
 
 _DESCRIPTION: Final = """
 List all restore points, or those of one VM, by VM and time (UTC). Sizes are those of all disks of a
 point together: their size, what of it is not empty, and what the point added to the repository.
+The last column is the newest proof: the level that was proved and when, or which one FAILED.
 A point that cannot be read is reported on stderr; the others are listed all the same.
 """
 _EXAMPLES: Final = """
 backpoint points
 backpoint points web01 --json
+backpoint points --unproved
 """
 
 
@@ -24,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
     describe(parser, _DESCRIPTION, examples=_EXAMPLES)
     parser.add_argument("vm", metavar="VM", nargs="?", help="only points of this VM")
+    parser.add_argument(
+        "--unproved",
+        action="store_true",
+        help="only points that have no proof, or whose newest one is not good",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.errors import UsageError
     from backpoint_repo.opening import open_from
     from backpoint_repo.point_record import summary_record
-    from backpoint_repo.point_selector import format_time
-    from backpoint_repo.sizes import format_size
-    from backpoint_repo.terminal import Column, print_record, print_table, say, warn
+    from backpoint_repo.proof import Proof
+    from backpoint_repo.terminal import print_record, say, warn
 
-    catalog = open_from(args).catalog
+    repository = open_from(args)
+    catalog = repository.catalog
     points = catalog.refresh()
     for broken in catalog.broken.values():
         warn(broken)
@@ -43,13 +56,43 @@ def run(args: argparse.Namespace) -> int:
         points = [point for point in points if point.vm == args.vm]
         if not points:
             raise UsageError(f"no points of a VM named {args.vm!r}")
+    proofs = _proofs(repository.sealed, points)
+    if args.unproved:
+        good = {own for own, proof in proofs.items() if isinstance(proof, Proof) and proof.ok}
+        points = [point for point in points if point.point_id not in good]
     if args.json:
-        records = [summary_record(point) for point in points]
+        records = [summary_record(point, proofs.get(point.point_id)) for point in points]
         print_record({"points": records, "unreadable": dict(catalog.broken)})
-        return 0
-    if not points:
-        say("no points yet")
-        return 0
+    elif points:
+        _print_table(points, proofs)
+    else:
+        say("no unproved points" if args.unproved else "no points yet")
+    return 0
+
+
+def _proofs(sealed: SealedStore, points: list[PointSummary]) -> dict[bytes, Proof | Unreadable]:
+    """The newest of each point; what cannot be read is told, and the points are listed anyway."""
+    from backpoint_repo.errors import RepositoryError
+    from backpoint_repo.point_proof import Unreadable, newest_proofs
+    from backpoint_repo.terminal import warn
+
+    try:
+        proofs = newest_proofs(sealed, {point.point_id for point in points})
+    except RepositoryError as error:
+        warn(f"proofs cannot be read: {error}")
+        return {}
+    for proof in proofs.values():
+        if isinstance(proof, Unreadable):
+            warn(f"a proof cannot be read: {proof.why}")
+    return proofs
+
+
+def _print_table(points: list[PointSummary], proofs: dict[bytes, Proof | Unreadable]) -> None:
+    from backpoint_repo.point_record import proof_cell
+    from backpoint_repo.point_selector import format_time
+    from backpoint_repo.sizes import format_size
+    from backpoint_repo.terminal import Column, print_table
+
     words = ("point", "id", "vm", "label")
     numbers = ("disks", "size", "allocated", "stored", "warnings")
     columns = [Column(word) for word in words] + [Column(word, right=True) for word in numbers]
@@ -64,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
             format_size(point.allocated),
             format_size(point.stored),
             str(point.warnings or ""),
+            proof_cell(proofs.get(point.point_id)),
         )
         for point in points
     ]
-    print_table(columns, rows)
-    return 0
+    print_table([*columns, Column("proof")], rows)

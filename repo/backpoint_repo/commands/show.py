@@ -11,12 +11,14 @@ from backpoint_repo.command_parser import describe
 if TYPE_CHECKING:
     from backpoint_repo.point import Point
     from backpoint_repo.point_note import PointNote
+    from backpoint_repo.point_proof import History
 
 HELP: Final = "describe one restore point"
 SELECTOR: Final = "a point: VM@latest, VM@TIME-PREFIX, VM@INDEX (-1 newest) or VM@ID-PREFIX"
 
 _DESCRIPTION: Final = """
-Describe one restore point: its disks with size and source, its files, what it cost, its warnings.
+Describe one restore point: its disks with size and source, its files, what it cost, its warnings,
+and what became of every attempt to prove it, newest first.
 POINT may be `latest`, the beginning of a time (2026-11-20), an index (-1 is the newest, 0 the
 oldest) or the beginning of an id; an ambiguous one is refused with the candidates.
 """
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Raises UsageError where the selector names no point or several, and what a store raises."""
     from backpoint_repo.opening import open_from
     from backpoint_repo.point_note import AFTERMATH, read_note
+    from backpoint_repo.point_proof import read_proofs
     from backpoint_repo.point_record import full_record
     from backpoint_repo.point_selector import select_point
     from backpoint_repo.terminal import print_fields, print_record, warn
@@ -46,10 +49,13 @@ def run(args: argparse.Namespace) -> int:
         warn(broken)
     point = repository.point(select_point(points, args.point).point_id)
     note = read_note(repository.sealed, point.point_id, AFTERMATH)
+    proofs = read_proofs(repository.sealed, point.point_id)
+    for unreadable in proofs.unreadable:
+        warn(f"a proof cannot be read: {unreadable.why}")
     if args.json:
-        print_record(full_record(point, [note] if note else []))
+        print_record(full_record(point, [note] if note else [], proofs))
     else:
-        print_fields((*_fields(point), *_made_by_agent(point, note)))
+        print_fields((*_fields(point), *_proved(proofs), *_made_by_agent(point, note)))
     return 0
 
 
@@ -79,6 +85,24 @@ def _fields(point: Point) -> Iterator[tuple[str, str]]:
     yield "made by", point.tool
     for warning in point.warnings:
         yield "warning", warning
+
+
+def _proved(history: History) -> Iterator[tuple[str, str]]:
+    from backpoint_repo.sizes import format_duration
+
+    for proof in history.proofs:
+        yield "proof", f"{proof.words} in {format_duration(proof.duration_s)}, by {proof.tool}"
+        for step in proof.steps:
+            told = "ok" if step.ok else "FAILED"
+            detail = f": {step.detail}" if step.detail else ""
+            yield f"  {step.level.value}", f"{told}{detail}"
+            for note in step.notes:
+                yield "  note", note
+        if proof.sign_s is not None:
+            how = f" ({proof.accelerator})" if proof.accelerator else ""
+            yield "  sign of life", f"{proof.sign} after {format_duration(proof.sign_s)}{how}"
+        for warning in proof.warnings:
+            yield "  warning", warning
 
 
 def _made_by_agent(point: Point, note: PointNote | None) -> Iterator[tuple[str, str]]:

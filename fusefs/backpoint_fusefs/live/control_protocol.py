@@ -26,8 +26,10 @@ from backpoint_repo.errors import (
 SOCKET: Final = "control"
 """Its name in the session's folder."""
 LINE_MAX: Final = 64 << 10
-_NUMBER_END: Final = 1 << 31
-_HEX: Final = re.compile(r"[0-9a-f]{32}")
+_NUMBER_END: Final = 1 << 53
+"""What any program's JSON can hold exactly."""
+_SESSION: Final = re.compile(r"[0-9a-f]{16}|")
+_POINT: Final = re.compile(r"[0-9a-f]{32}|")
 _RAISED: Final[Mapping[str, type[BackpointError]]] = {
     kind.__name__: kind
     for kind in (
@@ -105,8 +107,8 @@ def decode_request(line: bytes) -> Request:
         raise UsageError("a request that freezes neither nor thaws")
     return Request(
         verb,
-        _id(fields, "session", optional=True),
-        _id(fields, "point", optional=verb is not Verb.REBASE),
+        _id(fields, "session", _SESSION),
+        _id(fields, "point", _POINT),
         _number(fields, "through"),
         frozen,
     )
@@ -156,9 +158,9 @@ def decode_status(answer: Answer) -> Status:
     if type(frozen) is not bool:
         raise UsageError("an answer that tells no session's status")
     return Status(
-        _id(answer, "session"),
+        _id(answer, "session", _SESSION),
         _number(answer, "pid"),
-        _id(answer, "point"),
+        _id(answer, "point", _POINT),
         frozen,
         _number(answer, "floor"),
         _number(answer, "cut"),
@@ -177,9 +179,9 @@ def _number(fields: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _id(fields: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
+def _id(fields: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
     value = fields.get(name, "")
-    if isinstance(value, str) and (_HEX.fullmatch(value) or (optional and not value)):
+    if isinstance(value, str) and form.fullmatch(value):
         return value
     raise UsageError(f"what came over the control socket names no {name}")
 

@@ -153,7 +153,7 @@ def _apply(session: Session, request: Request) -> bytes:
 
 def _check_rebase(session: Session, request: Request) -> None:
     record = session.record
-    if not record.floor < request.through <= record.cut:
+    if not (request.point and record.floor < request.through <= record.cut):
         raise UsageError(f"there is no cut {request.through} to go on from")
 
 

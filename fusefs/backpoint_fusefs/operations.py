@@ -130,10 +130,10 @@ class MountOperations(pyfuse3.Operations):
         listing, at = self._listings[fh], start_id
         while True:
             before = at
-            for name, attributes in await listing.lines(at):
-                if not pyfuse3.readdir_reply(token, FileNameT(name), attributes, at + 1):
+            for position, name, attributes in await listing.lines(at):
+                if not pyfuse3.readdir_reply(token, FileNameT(name), attributes, position):
                     return
-                at += 1
+                at = position
             if at == before:
                 return
 

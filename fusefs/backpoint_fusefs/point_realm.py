@@ -34,7 +34,7 @@ from backpoint_fusefs.open_file import OpenFile, PrefetchBudget
 from backpoint_fusefs.point_folder import PointFolder
 from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.process_mark import process_mark
-from backpoint_fusefs.realm import NotAFile, NotAFolder, Stale
+from backpoint_fusefs.realm import Line, NotAFile, NotAFolder, Stale
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_fusefs.tree import LATEST, README_TEXT, Tree
 from backpoint_repo.catalog import PointSummary
@@ -169,10 +169,10 @@ class PointListing:
         self._entries = entries
         self._attributes = attributes
 
-    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
+    async def lines(self, start: int) -> Iterable[Line]:
         """Made while they are taken."""
-        rest = itertools.islice(self._entries, start, None)
-        return ((name, self._attributes(node)) for name, node in rest)
+        rest = enumerate(itertools.islice(self._entries, start, None), start + 1)
+        return ((at, name, self._attributes(node)) for at, (name, node) in rest)
 
 
 def point_label(point: PointSummary) -> str:

@@ -34,11 +34,16 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
+Line = tuple[int, bytes, EntryAttributes]
+"""Position, name, attributes. Positions rise; network clients go on from one days later."""
+
+
 class FolderListing(Protocol):
     """A folder that a program lists."""
 
-    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
-        """Some entries, from number `start` on; none behind the last. Made while they are taken."""
+    async def lines(self, start: int) -> Iterable[Line]:
+        """Some entries behind position `start` (0: before the first); none behind the last. Made
+        while they are taken."""
         ...
 
 

@@ -16,7 +16,7 @@ from backpoint_fusefs.listing import moment_of
 from backpoint_fusefs.node import Node, NodeKind
 from backpoint_fusefs.open_file import OpenFile
 from backpoint_fusefs.point_realm import MountParts, PointRealm
-from backpoint_fusefs.realm import NotAFile, NotAFolder, Stale
+from backpoint_fusefs.realm import Line, NotAFile, NotAFolder, Stale
 from backpoint_repo.catalog import PointSummary
 
 
@@ -110,8 +110,9 @@ class FixedListing:
     def __init__(self, entries: Sequence[tuple[bytes, EntryAttributes]]) -> None:
         self._entries = entries
 
-    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
-        return self._entries[start:]
+    async def lines(self, start: int) -> Iterable[Line]:
+        rest = enumerate(self._entries[start:], start + 1)
+        return ((at, name, attributes) for at, (name, attributes) in rest)
 
 
 def _is_top(inode: int) -> bool:

@@ -9,10 +9,10 @@ from functools import partial
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs.guest.guest_volume import Page
-from backpoint_fusefs.guest.mounted.guest_attributes import unreadable_attributes
 from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
 from backpoint_fusefs.guest.mounted.xattr_shelf import Listed, XattrShelf
-from backpoint_fusefs.guest.parser_answers import Line
+from backpoint_fusefs.guest.parser_answers import Line as GuestLine
+from backpoint_fusefs.realm import Line
 
 
 class GuestListing:
@@ -25,7 +25,7 @@ class GuestListing:
         self._seen = seen
         self._rewind()
 
-    async def lines(self, start: int) -> Iterable[tuple[bytes, EntryAttributes]]:
+    async def lines(self, start: int) -> Iterable[Line]:
         """Raises GuestError, and what reading the disks raises."""
         if start < self._first:
             self._rewind()
@@ -36,13 +36,14 @@ class GuestListing:
         shown = itertools.islice(
             zip(self._lines, self._inodes, strict=True), start - self._first, None
         )
-        return ((line.name, self._attributes(line, inode)) for line, inode in shown)
+        numbered = enumerate(shown, start + 1)
+        return ((at, line.name, self._attributes(line, inode)) for at, (line, inode) in numbered)
 
     def _rewind(self) -> None:
         self._first = 0
         self._pages = 0
         self._more = True
-        self._lines: list[Line] = []
+        self._lines: list[GuestLine] = []
         self._inodes: list[int] = []
         self._mounts: dict[bytes, EntryAttributes] = {}
         self._ahead: Callable[[], Awaitable[Page]] | None = None
@@ -71,9 +72,9 @@ class GuestListing:
             if (top := seen.view.crossed(seen.place, line.file)) is not None
         }
 
-    def _attributes(self, line: Line, inode: int) -> EntryAttributes:
+    def _attributes(self, line: GuestLine, inode: int) -> EntryAttributes:
         if line.name in self._mounts:
             return self._mounts[line.name]
         if line.found is None:
-            return unreadable_attributes(inode)
+            return self._places.unreadable_attributes(inode)
         return self._places.attributes_of(inode, self._folder, line.found)

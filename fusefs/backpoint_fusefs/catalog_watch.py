@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from backpoint_fusefs.listing import Listing
-from backpoint_fusefs.tree import Tree
+from backpoint_fusefs.tree import LiveChanged, Tree
 from backpoint_repo.catalog import Catalog
 from backpoint_repo.errors import BackpointError
 
@@ -27,21 +27,27 @@ _LOG = logging.getLogger("backpoint.mount")
 
 
 class CatalogWatch:
-    """For the event loop only, but for `load`. clock: seconds since 1970."""
+    """For the event loop only, but for `load`. clock: seconds since 1970. live: see `Tree`."""
 
-    def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        clock: Callable[[], float] = time.time,
+        live: LiveChanged | None = None,
+    ) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._live = live
         self._busy = trio.Lock()
         self._made_at = 0.0
         self._took_s = 0.0
         self._told: set[str] = set()
-        self.tree = Tree(Listing(()), clock())
+        self.tree = Tree(Listing(()), clock(), live)
 
     def load(self) -> None:
         """Make the first listing. Raises what a store raises."""
         started = time.monotonic()
-        self.tree = Tree(Listing(self._catalog.refresh()), self._clock())
+        self.tree = self._tree_of(Listing(self._catalog.refresh()))
         self._ended(started)
 
     async def refresh(self, on_change: Callable[[Tree, Tree], None]) -> None:
@@ -97,4 +103,7 @@ class CatalogWatch:
                 point.point_id.hex(),
                 point.vm,
             )
-        return Tree(listing, self._clock())
+        return self._tree_of(listing)
+
+    def _tree_of(self, listing: Listing) -> Tree:
+        return Tree(listing, self._clock(), self._live)

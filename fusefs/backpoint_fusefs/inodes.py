@@ -15,6 +15,9 @@ FIXED: Final = 0x0001
 VM_FOLDER: Final = 0x0002
 VM_LATEST: Final = 0x0003
 DAY_FOLDER: Final = 0x0004
+LIVE_NODE: Final = 0x0400
+"""To 0x07ff: what is in live sessions (`live/live_inodes.py`)."""
+LIVE_NODES: Final = 0x0400
 GUEST_FILE: Final = 0x0800
 """To 0x0fff: files of guests, whose numbers have other bits (`guest/mounted/guest_inodes.py`)."""
 GUEST_FILES: Final = 0x0800
@@ -79,3 +82,4 @@ ROOT: Final = Number(0, FIXED).inode
 VMS: Final = Number(1, FIXED).inode
 BY_DATE: Final = Number(2, FIXED).inode
 README: Final = Number(3, FIXED).inode
+LIVE: Final = Number(4, FIXED).inode

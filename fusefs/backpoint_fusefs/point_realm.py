@@ -36,7 +36,7 @@ from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.process_mark import process_mark
 from backpoint_fusefs.realm import Line, NotAFile, NotAFolder, Stale
 from backpoint_fusefs.told_once import ToldOnce
-from backpoint_fusefs.tree import LATEST, README_TEXT, Tree
+from backpoint_fusefs.tree import LATEST, Tree
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.point_selector import format_time
 
@@ -99,7 +99,8 @@ class PointRealm:
     async def open(self, file: int) -> OpenFile:
         parts = self._parts
         if file == README:
-            return OpenFile(BytesContent(README_TEXT), parts.workers, parts.budget, "README.txt")
+            text = BytesContent(self._tree.readme)
+            return OpenFile(text, parts.workers, parts.budget, "README.txt")
         node, point = await self._node(file), self._tree.point_at(file)
         if node.kind is not NodeKind.FILE or point is None:
             raise NotAFile

@@ -6,16 +6,18 @@ are for `inodes.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from backpoint_fusefs import inodes
-from backpoint_fusefs.inodes import BY_DATE, README, ROOT, VMS, Number, take_apart
+from backpoint_fusefs.inodes import BY_DATE, LIVE, README, ROOT, VMS, Number, take_apart
 from backpoint_fusefs.listing import DAY_S, Listing, day_name, day_of, moment_of
 from backpoint_fusefs.node import Entry, Node, NodeKind
 from backpoint_repo.catalog import PointSummary
 
 LATEST: Final = b"latest"
-README_TEXT: Final = b"""\
+LIVE_NAME: Final = b"live"
+_README: Final = """\
 Every folder here is a restore point: a virtual machine as it was at one moment. Nothing here can be
 changed, and new points appear by themselves.
 
@@ -37,14 +39,29 @@ Convert a disk:                          qemu-img convert diskN.vmdk -O qcow2 FI
 Copy a disk and keep its holes:          cp --sparse=always diskN-flat.vmdk FILE
 Facts about a point or a disk:           getfattr -d FILE
 """
+_README_LIVE: Final = """
+live/<session>/ can be written to: a point's folder, with what was written since kept beside the
+repository. `backpoint live start VM@POINT` begins one, `backpoint live commit` makes a new point of
+it, `backpoint live discard` ends it.
+"""
+
+LiveChanged = Callable[[], float]
+"""When a session last came or went, in seconds since 1970."""
 
 
 class Tree:
     """One listing as folders. changed: when the listing last changed, in seconds since 1970."""
 
-    def __init__(self, listing: Listing, changed: float) -> None:
+    def __init__(self, listing: Listing, changed: float, live: LiveChanged | None = None) -> None:
+        """live: None where no sessions are shown. What is in `live/` is for `live/`."""
         self.listing = listing
         self.changed = changed
+        self._live = live
+
+    @property
+    def readme(self) -> bytes:
+        """The text of README.txt."""
+        return (_README + (_README_LIVE if self._live else "")).encode()
 
     def node(self, inode: int) -> Node | None:
         """The node with this number, whether or not anybody looked it up; None: not (or no more)
@@ -55,7 +72,8 @@ class Tree:
             at_folder = point is not None and number.role == inodes.POINT_FOLDER
             return self.point_node(point) if point is not None and at_folder else None
         if number.role == inodes.FIXED:
-            return self._fixed(inode) if inode in (ROOT, VMS, BY_DATE, README) else None
+            known = inode in (ROOT, VMS, BY_DATE, README) or (inode == LIVE and self._live)
+            return self._fixed(inode) if known else None
         if number.role == inodes.DAY_FOLDER:
             return self._day(number.prefix) if number.prefix in self.listing.days else None
         vm = self.listing.vm_by_prefix.get(number.prefix)
@@ -102,6 +120,7 @@ class Tree:
         listing, number = self.listing, take_apart(folder.inode)
         if folder.inode == ROOT:
             names = {b"README.txt": README, b"vms": VMS, b"by-date": BY_DATE}
+            names |= {LIVE_NAME: LIVE} if self._live else {}
             return [Entry(name, self._fixed(inode)) for name, inode in names.items()]
         if folder.inode == VMS:
             pairs = listing.vm_names.items()
@@ -119,9 +138,12 @@ class Tree:
 
     def _fixed(self, inode: int) -> Node:
         if inode == README:
-            size = len(README_TEXT)
+            size = len(self.readme)
             return Node(README, NodeKind.FILE, 0.0, size=size, allocated=size)
-        subfolders = {VMS: len(self.listing.vms), BY_DATE: len(self.listing.days)}.get(inode, 2)
+        if inode == LIVE and self._live:
+            return Node(LIVE, NodeKind.FOLDER, self._live(), growing=True)
+        root = 3 if self._live else 2
+        subfolders = {VMS: len(self.listing.vms), BY_DATE: len(self.listing.days)}.get(inode, root)
         # The root too: were its attributes kept for long, a dead mount would look alive.
         return Node(inode, NodeKind.FOLDER, self.changed, growing=True, subfolders=subfolders)
 

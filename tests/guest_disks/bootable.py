@@ -2,7 +2,9 @@
 
 Decides what is in it and what it says on its console:
 `BOOT-OK vm=<hostname> boots=<n> sum=<md5 of /srv/data/payload.bin> uptime=<s>`, where `boots` is
-counted by the guest on its own disk. Knows nothing of how it is booted.
+counted by the guest on its own disk. With an address it serves /srv/www by HTTP, and says
+`PEER-OK <what the peer serves as name>` once it has reached its peer. Knows nothing of how it is
+booted.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ $b mount --move /dev /root/dev
 exec $b switch_root /root /sbin/init
 """
 
-_GUEST_INIT = """#!/bin/busybox sh
+_GUEST_INIT = r"""#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
@@ -55,7 +57,22 @@ boots=$(($($b cat /var/log/boots 2>/dev/null || echo 0) + 1))
 echo $boots >/var/log/boots && $b sync
 sum=$($b md5sum /srv/data/payload.bin)
 read -r uptime _ </proc/uptime
+if [ -s /etc/address ]; then
+    $b ip link set lo up
+    $b ip link set eth0 up
+    $b ip addr add "$($b cat /etc/address)" dev eth0
+    $b httpd -p 80 -h /srv/www
+fi
 echo "BOOT-OK vm=$($b cat /etc/hostname) boots=$boots sum=${sum%% *} uptime=$uptime" >/dev/ttyS0
+if [ -s /etc/peer ]; then
+    name= peer=$($b cat /etc/peer)
+    until [ "$name" ]; do
+        # Its wget looks names up, and falls over in a static program.
+        name=$(printf 'GET /name HTTP/1.0\r\n\r\n' | $b nc -w 2 "$peer" 80 | $b tail -n 1)
+        [ "$name" ] || $b sleep 1
+    done
+    echo "PEER-OK $name" >/dev/ttyS0
+fi
 while :; do
     $b sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
     $b sleep 1
@@ -74,12 +91,19 @@ LABEL guest
 
 
 def build_bootable(
-    path: Path, size: int = 64 << 20, *, hostname: str = "guest1", payload: bytes | None = None
+    path: Path,
+    size: int = 64 << 20,
+    *,
+    hostname: str = "guest1",
+    payload: bytes | None = None,
+    address: str = "",
+    peer: str = "",
 ) -> None:
     """Make `path` a bootable raw disk of `size` bytes (48 MiB at least, for its kernel to fit).
 
     `payload` becomes /srv/data/payload.bin, whose MD5 the guest prints; 4 MiB drawn from the
-    hostname if it is not given. Raises RuntimeError with the words of the tool that failed.
+    hostname if it is not given. address: of its vmxnet3 card, like 10.9.0.1/24; peer: the address
+    of a guest like this one. Raises RuntimeError with the words of the tool that failed.
     """
     if payload is None:
         payload = random.Random(hostname).randbytes(_PAYLOAD_BYTES)
@@ -93,6 +117,8 @@ def build_bootable(
     # `mkfs.ext4 -d` makes holes of zero blocks.
     with mounted(path) as root:
         _fill_root(root, hostname, payload)
+        (root / "etc/address").write_text(address)
+        (root / "etc/peer").write_text(peer)
         shutil.copyfile(kernel.image, root / "boot/vmlinuz")
         (root / "boot/initrd").write_bytes(_initrd(kernel))
         (root / "boot/syslinux/syslinux.cfg").write_text(_LOADER)
@@ -102,13 +128,14 @@ def build_bootable(
 def _fill_root(root: Path, hostname: str, payload: bytes) -> None:
     for folder in ("bin", "sbin", "etc", "dev", "proc", "sys", "tmp", "var/log", "srv/data"):
         (root / folder).mkdir(parents=True)
-    for folder in ("boot/syslinux", "home/alice/docs"):
+    for folder in ("boot/syslinux", "home/alice/docs", "srv/www"):
         (root / folder).mkdir(parents=True)
     shutil.copy(_BUSYBOX, root / "bin/busybox")
     for applet in ("sh", "ls", "cat", "mount", "umount", "sync", "echo", "md5sum", "poweroff"):
         (root / "bin" / applet).symlink_to("busybox")
     _write_program(root / "sbin/init", _GUEST_INIT)
     (root / "etc/hostname").write_text(f"{hostname}\n")
+    (root / "srv/www/name").write_text(f"{hostname}\n")
     (root / "srv/data/payload.bin").write_bytes(payload)
     (root / "home/alice/docs/report.txt").write_text(f"Report of {hostname}\n" * 5000)
     (root / "home/alice/latest").symlink_to("docs/report.txt")

@@ -30,6 +30,7 @@ MODULES = (
     "virtio_blk",
     "virtio_scsi",
     "vmw_pvscsi",
+    "vmxnet3",
 )
 
 
@@ -43,7 +44,7 @@ class Kernel:
 
 def fetch_kernel() -> Kernel:
     """The kernel from the cache; the first time it is downloaded with apt. Raises RuntimeError."""
-    kept = _cache_folder() / "kernel"
+    kept = _cache_folder() / f"kernel-{len(MODULES)}"  # an older one has fewer modules
     if not kept.is_dir():
         _fill(kept)
     modules = (kept / f"{name}.ko" for name in MODULES)

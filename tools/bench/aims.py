@@ -6,7 +6,7 @@ not all there is reported as not judged, never as met.
 
 from __future__ import annotations
 
-from tools.bench import guest_trees, ingest, mounting, storing
+from tools.bench import guest_trees, ingest, live, mounting, storing
 from tools.bench.guest_files import PLACE
 from tools.bench.mounts import EXPORT
 from tools.bench.report import OURS, Row, ratio
@@ -30,6 +30,11 @@ BACKUP_RSS = 300_000_000
 START_S, START_RSS = 2.0, 200_000_000
 FIRST_BYTE_S, NAMES_S = 1.0, 2.0
 GUEST_TO_FLAT = 0.5
+BOOT_TO_RAW = 1 / 1.2
+NFS_TO_DIRECT = 0.7
+WRITES_TO_RAW = 0.5
+SESSION_START_S = 1.0
+COMMIT_SPREAD = 1.5
 READERS_SPREAD = 2.0
 
 
@@ -46,7 +51,33 @@ def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
         said.append(_stored(rows))
     if guest_trees.NAME in benchmarks:
         said += _guest(rows)
+    if live.NAME in benchmarks:
+        said += _live(rows)
     return said
+
+
+def _live(rows: list[Row]) -> list[str]:
+    return [
+        _within(rows, live.START, SESSION_START_S),
+        *(_faster(rows, work, (live.RAW,), BOOT_TO_RAW) for work in (live.BOOT, live.BOOT_NFS)),
+        _faster(rows, live.SEQUENTIAL, (live.DIRECT,), NFS_TO_DIRECT),
+        *(_faster(rows, live.write_work(jobs), (live.RAW,), WRITES_TO_RAW) for jobs in live.JOBS),
+        _commits(rows),
+    ]
+
+
+def _commits(rows: list[Row]) -> str:
+    """What each further MiB costs, at the small end and at the large: the fixed part aside."""
+    found = [_row(rows, live.commit_work(written), OURS) for written in live.COMMITTED]
+    took = [row.seconds for row in found if row is not None and row.seconds]
+    if len(took) < len(live.COMMITTED):
+        return "cost of a commit: not judged"
+    small, middle, large = live.COMMITTED
+    first = (took[1] - took[0]) / (middle - small)
+    later = (took[2] - took[1]) / (large - middle)
+    met = _met(0 < later <= COMMIT_SPREAD * first)
+    costs = f"{first * 1000:.1f} and {later * 1000:.1f} ms a MiB"
+    return f"cost of a commit beyond {took[0]:.2f} s: {costs}, aim: in proportion: {met}"
 
 
 def _guest(rows: list[Row]) -> list[str]:

@@ -24,7 +24,7 @@ class Archiver(ABC):
 
     def __init__(self, name: str, executable: Path) -> None:
         self.name = name
-        self._executable = str(executable)
+        self.executable = str(executable)
 
     @abstractmethod
     def create(self, repo: Path) -> Command:
@@ -73,11 +73,11 @@ class Backpoint(Archiver):
         return path if path.exists() else None
 
     def unmount(self, at: Path) -> Command:
-        return Command((self._executable, "umount", str(at)))
+        return Command((self.executable, "umount", str(at)))
 
     def _command(self, repo: Path, *words: str) -> Command:
         env = {"BACKPOINT_PASSPHRASE": PASSPHRASE}
-        return Command((self._executable, "-r", str(repo), *words), env=env)
+        return Command((self.executable, "-r", str(repo), *words), env=env)
 
 
 class Borg(Archiver):
@@ -96,7 +96,7 @@ class Borg(Archiver):
             "BORG_FUSE_IMPL": "pyfuse3",
             "BORG_REPO": str(repo),
         }
-        return Command((self._executable, *words), cwd, env)
+        return Command((self.executable, *words), cwd, env)
 
 
 class Borg1(Borg):
@@ -152,7 +152,7 @@ class Restic(Archiver):
 
     def _command(self, cwd: Path | None, repo: Path, *words: str) -> Command:
         env = {"RESTIC_PASSWORD": PASSPHRASE, "RESTIC_CACHE_DIR": str(_state(repo))}
-        return Command((self._executable, "-r", str(repo), *words), cwd, env)
+        return Command((self.executable, "-r", str(repo), *words), cwd, env)
 
 
 CLASSES: dict[str, type[Archiver]] = {

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from tools.bench import guest_trees, ingest, mounting, peers, storing
+from tools.bench import guest_trees, ingest, live, mounting, peers, storing
 from tools.bench.aims import verdicts
 from tools.bench.archivers import archivers
 from tools.bench.content import MIB
@@ -31,7 +31,10 @@ BENCHMARKS = {
     mounting.NAME: mounting.run,
     storing.NAME: storing.run,
     guest_trees.NAME: guest_trees.run,
+    live.NAME: live.run,
 }
+WITHOUT_PEERS = {guest_trees.NAME, live.NAME}
+"""No other backup tool shows a guest's files, or has sessions on a mount."""
 FULL = Sizes(data=1900 * MIB, similar=300 * MIB, changed=1024 * MIB)
 QUICK = Sizes(data=150 * MIB, similar=60 * MIB, changed=256 * MIB)
 FILE_WIDTH = 150
@@ -127,8 +130,7 @@ def _session(asked: argparse.Namespace, runner: Runner, console: Console) -> Ses
 
 
 def _installed(asked: argparse.Namespace, runner: Runner) -> peers.Installed:
-    """No other backup tool shows a guest's files: that benchmark needs none."""
     backpoint = shutil.which("backpoint")
-    if asked.benchmark == guest_trees.NAME and backpoint is not None:
+    if asked.benchmark in WITHOUT_PEERS and backpoint is not None:
         return peers.Installed({"backpoint": Path(backpoint)}, {})
     return peers.install(runner, asked.workdir)

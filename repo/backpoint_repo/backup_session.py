@@ -73,11 +73,15 @@ class SessionParts:
 
 @dataclass(frozen=True)
 class DiskJob:
-    """One disk to store. changed: (offset, length) in bytes since the parent, None: unknown."""
+    """One disk to store. changed: (offset, length) in bytes since the parent, None: unknown.
+
+    resizable: `changed` is right even where the disk has another size than in the parent; what
+    neither has nor names is zero."""
 
     key: str
     source: ImageSource
     changed: Sequence[tuple[int, int]] | None = None
+    resizable: bool = False
 
 
 class BackupSession:
@@ -291,12 +295,18 @@ class BackupSession:
 
     def _plan(self, job: DiskJob) -> ReadPlan:
         if job.changed is not None:
-            plan = self._parent.plan_increment(job.key, job.source, job.changed)
+            plan = self._plan_changed(job, job.changed)
             if isinstance(plan, ReadPlan):
                 return plan
             self._warn(f"{job.key}: changed-block list not used, read in full: {plan}")
         geometry = Geometry(job.source.size)
         return ReadPlan(None, plan_full(geometry, job.source.extents(0, geometry.size)))
+
+    def _plan_changed(self, job: DiskJob, changed: Sequence[tuple[int, int]]) -> ReadPlan | str:
+        if not job.resizable:
+            return self._parent.plan_increment(job.key, job.source, changed)
+        save = self._writer.save_node
+        return self._parent.plan_resized(job.key, job.source, changed, save)
 
     def _warn(self, warning: str) -> None:
         if warning not in self.warnings:

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backpoint_repo.catalog import Catalog, PointSummary, read_point
-from backpoint_repo.disk_map import DiskMap
+from backpoint_repo.disk_map import DiskMap, SaveNode
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import LeafPlan, changed_blocks, plan_changed
 from backpoint_repo.lost_ranges import lost_ranges
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import Disk, Point
+from backpoint_repo.resized_map import resize_map
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.source.contract import ImageSource
 
@@ -52,26 +53,48 @@ class ParentPoint:
         if isinstance(base, str):
             return base
         try:
-            return ReadPlan(base, self._leaves(base, source, changed))
+            ranges = [*changed, *lost_ranges(base, self._index)]
+            return ReadPlan(base, self._leaves(base, source, ranges))
+        except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
+            return f"the earlier point's map has gaps: {error}"
+
+    def plan_resized(
+        self, key: str, source: ImageSource, changed: Sequence[tuple[int, int]], save: SaveNode
+    ) -> ReadPlan | str:
+        """As `plan_increment`, of a disk that may have another size now.
+
+        changed: also all behind the smaller of both sizes that is not zero.
+        """
+        base = self._map(key)
+        if isinstance(base, str):
+            return base
+        try:
+            lost = lost_ranges(base, self._index)
+            resized = resize_map(base, source.size, self._nodes.load, save)
+            ranges = [*changed, *resized.unknown, *lost]
+            return ReadPlan(resized.map, self._leaves(resized.map, source, ranges))
         except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
             return f"the earlier point's map has gaps: {error}"
 
     def map_of(self, key: str, source: ImageSource) -> DiskMap | str:
         """The parent's map of a disk, or why `source` cannot be seen as its continuation."""
+        base = self._map(key)
+        if not isinstance(base, str) and base.geometry.size != source.size:
+            return f"its size changed from {base.geometry.size} to {source.size} bytes"
+        return base
+
+    def _map(self, key: str) -> DiskMap | str:
         disk = self._disk(key)
         if disk is None:
             return "no earlier point holds this disk"
-        if disk.size != source.size:
-            return f"its size changed from {disk.size} to {source.size} bytes"
         if not self._stands():
             return "the earlier point was removed meanwhile"
         return DiskMap(disk.size, disk.root, self._nodes.load)
 
     def _leaves(
-        self, base: DiskMap, source: ImageSource, changed: Sequence[tuple[int, int]]
+        self, base: DiskMap, source: ImageSource, ranges: Sequence[tuple[int, int]]
     ) -> list[LeafPlan]:
         """Made whole before anything is stored: every node the graft needs is read here."""
-        ranges = [*changed, *lost_ranges(base, self._index)]
         plans = list(plan_changed(source, base, changed_blocks(ranges, source.size)))
         if not plans and base.geometry.leaves:
             base.leaf(0)

@@ -34,6 +34,11 @@ class PointShelf:
         self._folders: OrderedDict[bytes, PointFolder] = OrderedDict()
         self._readers: OrderedDict[tuple[bytes, int], ImageReader] = OrderedDict()
 
+    @property
+    def repository_id(self) -> bytes:
+        """16 bytes."""
+        return self._repository.sealed.repository_id
+
     def kept(self, point_id: bytes) -> PointFolder | None:
         """The folder if it is here. Never waits."""
         return self._folders.get(point_id)

@@ -34,6 +34,8 @@ from backpoint_fusefs.guest.worker.parser_process import ParserDied, ParserKille
 
 _LINK_MAX: Final = 4096
 _DEADLY_KEPT: Final = 1000
+_WALK_MAX: Final = 300
+"""Requests that look for one folder's parent, of up to a second each."""
 
 Start = Callable[[Volume, VolumeReader], ParserProcess]
 
@@ -97,6 +99,19 @@ class GuestVolume:
         """What a folder has under this name."""
         found = self._ask("lookup", *folder, name)
         return None if found is None else read_stat(found)
+
+    def parent(self, folder: FileId) -> FileId | None:
+        """The folder that a folder lies in; None for the root, and where that cannot be told."""
+        for _ in range(_WALK_MAX):
+            match self._ask("parent", *folder):
+                case (None, bool(more)):
+                    if not more:
+                        return None
+                case (found, False):
+                    return read_file_id(found)
+                case _:
+                    raise nonsense("parent")
+        return None
 
     def page(self, folder: FileId, number: int) -> Page:
         """Page number 0, 1, ... of a folder's listing."""

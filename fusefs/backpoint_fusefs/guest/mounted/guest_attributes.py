@@ -10,18 +10,18 @@ import stat
 
 import pyfuse3
 
-from backpoint_fusefs.attributes import GENERATION, LASTING_TIMEOUT_S
+from backpoint_fusefs.attributes import LASTING_TIMEOUT_S
 from backpoint_fusefs.guest.filesystem import Stat
 
 _BLOCK = 512
 _MODE_OF_UNREADABLE = stat.S_IFREG
 
 
-def guest_attributes(inode: int, found: Stat) -> pyfuse3.EntryAttributes:
-    """inode: its number in the mount."""
+def guest_attributes(inode: int, generation: int, found: Stat) -> pyfuse3.EntryAttributes:
+    """inode: its number in the mount. generation: of the tree it is in."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode)
-    entry.generation = GENERATION
+    entry.generation = generation
     entry.entry_timeout = entry.attr_timeout = LASTING_TIMEOUT_S
     entry.st_mode = pyfuse3.ModeT(found.mode)
     entry.st_nlink = found.nlink
@@ -36,14 +36,14 @@ def guest_attributes(inode: int, found: Stat) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def unreadable_attributes(inode: int) -> pyfuse3.EntryAttributes:
+def unreadable_attributes(inode: int, generation: int) -> pyfuse3.EntryAttributes:
     """Of a file that is there and cannot be read: its name is shown, and asking again is an error.
 
     Not kept by the kernel, so that whoever asks gets the error.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode)
-    entry.generation = GENERATION
+    entry.generation = generation
     entry.entry_timeout = entry.attr_timeout = 0
     entry.st_mode = pyfuse3.ModeT(_MODE_OF_UNREADABLE)
     entry.st_nlink = 1

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs.attributes import XATTR_PREFIX
-from backpoint_fusefs.guest.mounted.guest_attributes import guest_attributes
 from backpoint_fusefs.guest.mounted.guest_file import DecodedFile, describe_file, mapped_content
 from backpoint_fusefs.guest.mounted.guest_listing import GuestListing
 from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces, SeenFile
@@ -33,10 +32,10 @@ class GuestFileRealm:
     async def attributes(self, inode: int) -> EntryAttributes:
         seen = await self._places.seen(inode)
         found = await seen.volume.run(seen.volume.blocking.stat, seen.file)
-        return guest_attributes(inode, found)
+        return self._places.plain_attributes(inode, found)
 
     async def parent(self, folder: int) -> int:
-        return self._places.parent(folder)
+        return await self._places.parent(folder)
 
     async def lookup(self, folder: int, name: bytes) -> EntryAttributes | None:
         seen = await self._places.seen(folder)
@@ -80,9 +79,10 @@ class GuestFileRealm:
         """Of a volume's top folder: what is known of the volume."""
         seen = await self._places.seen(inode)
         volume = seen.view.shown_at(seen.place)
-        if volume is None or seen.file != seen.volume.blocking.root():
+        if volume is None or seen.file != await seen.volume.run(seen.volume.blocking.root):
             return None
-        facts = _facts(volume) | {"recovery": seen.volume.blocking.facts().recovery}
+        known = await seen.volume.run(seen.volume.blocking.facts)
+        facts = _facts(volume) | {"recovery": known.recovery}
         value = facts.get(name.removeprefix(XATTR_PREFIX).decode(errors="replace"))
         return value.encode("utf-8", "backslashreplace") if value else None
 

@@ -1,29 +1,21 @@
 """Inode numbers of guest files: 39 bits of the guest's own number, 20 bits of which tree it is in.
 
-A tree is one subvolume of one filesystem, seen in one place of one point. Its 20 bits are drawn
-from a hash, so that they are the same after a restart; where two trees that are in use have the
-same, the later one gets the next that is free. Knows no files.
+A tree's 20 bits are drawn from a hash; where two trees that are in use have the same, the later one
+gets the next that is free. A file remembers them, so that they are the same after a restart, and
+tell which tree they mean before anybody has looked into it. Knows no files.
 """
 
 from __future__ import annotations
 
-import hashlib
-from typing import Final, NamedTuple
+from typing import Final
 
 from backpoint_fusefs import inodes
+from backpoint_fusefs.guest.mounted.slot_file import SlotFile
+from backpoint_fusefs.guest.mounted.tree_key import SLOTS, TreeKey
 from backpoint_fusefs.guest.parser_answers import INO_BITS
 
 _ROLE_BITS: Final = 16
 _LOW_BITS: Final = 11
-_TREE_BITS: Final = 20
-
-
-class TreeKey(NamedTuple):
-    """place: the volume's name, or `root/` and the name of a mount in the guest's own view."""
-
-    point_id: bytes
-    place: str
-    tree: int
 
 
 def guest_inode(slot: int, ino: int) -> int:
@@ -38,6 +30,11 @@ def take_guest_apart(inode: int) -> tuple[int, int] | None:
         return None
     number = inode >> _ROLE_BITS << _LOW_BITS | inode & (1 << _LOW_BITS) - 1
     return number >> INO_BITS, number & (1 << INO_BITS) - 1
+
+
+def slot_of(inode: int) -> int:
+    """Of a guest file's number."""
+    return inode >> _ROLE_BITS + INO_BITS - _LOW_BITS
 
 
 def is_guest_file(inode: int) -> bool:
@@ -56,29 +53,57 @@ def is_guest_folder(inode: int) -> bool:
 class TreeSlots:
     """Which tree has which 20 bits. For the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: SlotFile | None = None) -> None:
+        """file: of earlier mounts and of others at work; None: nothing is remembered."""
+        self._file = file
         self._slots: dict[TreeKey, int] = {}
         self._keys: dict[int, TreeKey] = {}
+        self._generations: dict[int, int] = {}
+        self._learn()
 
     def slot(self, key: TreeKey) -> int:
         """Raises OverflowError when a million trees are in use."""
         found = self._slots.get(key)
-        if found is None:
-            if len(self._slots) == 1 << _TREE_BITS:
-                raise OverflowError("too many trees in one mount")
-            found = _preferred(key)
-            while found in self._keys:
-                found = (found + 1) % (1 << _TREE_BITS)
-            self._slots[key] = found
-            self._keys[found] = key
+        if found is not None:
+            return found
+        if self._file is None:
+            return self._drawn(key)
+        with self._file.turn():
+            self._learn()
+            found = self._slots.get(key)
+            if found is None:
+                found = self._drawn(key)
+                self._file.add(found, key)
         return found
 
     def key(self, slot: int) -> TreeKey | None:
-        """None for one that was never used in this mount."""
+        """None for one that no mount has used."""
+        if slot not in self._keys:
+            self._learn()
         return self._keys.get(slot)
 
+    def generation(self, slot: int) -> int:
+        """Of a slot's tree. Raises KeyError for one that was never used."""
+        found = self._generations.get(slot)
+        if found is None:
+            found = self._generations[slot] = self._keys[slot].generation
+        return found
 
-def _preferred(key: TreeKey) -> int:
-    text = b"%s\0%d\0%s" % (key.point_id, key.tree, key.place.encode("utf-8", "surrogatepass"))
-    digest = hashlib.blake2b(text, digest_size=8, person=b"backpoint tree").digest()
-    return int.from_bytes(digest, "big") % (1 << _TREE_BITS)
+    def _drawn(self, key: TreeKey) -> int:
+        if len(self._slots) == SLOTS:
+            raise OverflowError("too many trees in one mount")
+        found = key.preferred_slot
+        while found in self._keys:
+            found = (found + 1) % SLOTS
+        self._take(found, key)
+        return found
+
+    def _learn(self) -> None:
+        """What other mounts have put down; of two that contradict each other the first counts."""
+        for slot, key in self._file.news() if self._file is not None else ():
+            if slot not in self._keys and key not in self._slots:
+                self._take(slot, key)
+
+    def _take(self, slot: int, key: TreeKey) -> None:
+        self._slots[key] = slot
+        self._keys[slot] = key

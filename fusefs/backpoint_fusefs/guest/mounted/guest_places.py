@@ -17,14 +17,19 @@ from pyfuse3 import EntryAttributes
 from backpoint_fusefs import inodes
 from backpoint_fusefs.guest.filesystem import FileId, Stat
 from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
-from backpoint_fusefs.guest.mounted.guest_attributes import guest_attributes
+from backpoint_fusefs.guest.mounted.guest_attributes import (
+    guest_attributes,
+    unreadable_attributes,
+)
 from backpoint_fusefs.guest.mounted.guest_inodes import (
-    TreeKey,
     TreeSlots,
     guest_inode,
+    slot_of,
     take_guest_apart,
 )
 from backpoint_fusefs.guest.mounted.guest_view import GuestView, TreeTop
+from backpoint_fusefs.guest.mounted.slot_file import SlotFile, slot_path
+from backpoint_fusefs.guest.mounted.tree_key import TreeKey
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.guest.point_guest import PointGuest
 from backpoint_fusefs.inodes import Number
@@ -55,7 +60,7 @@ class GuestPlaces:
         self._parts = parts
         self._points = points
         self._pool = pool
-        self._slots = TreeSlots()
+        self._slots = TreeSlots(SlotFile(slot_path(parts.shelf.repository_id)))
         self._views: OrderedDict[bytes, GuestView] = OrderedDict()
         self._parents: OrderedDict[int, int] = OrderedDict()
 
@@ -104,6 +109,8 @@ class GuestPlaces:
         if apart is None or key is None:
             raise Stale
         point = self.point_of(guest_folder_inode(key.point_id))
+        if point.point_id != key.point_id:
+            raise Stale
         view = await self.view(point)
         volume = await view.volume(key.place)
         if volume is None:
@@ -123,12 +130,25 @@ class GuestPlaces:
     def _slot(self, point: PointSummary, place: str, tree: int) -> int:
         return self._slots.slot(TreeKey(point.point_id, place, tree))
 
-    def parent(self, inode: int) -> int:
-        """Of the folder in which a guest's folder was last seen."""
+    async def parent(self, inode: int) -> int:
+        """Of the folder that a guest's folder lies in, whether or not it was seen there."""
         found = self._parents.get(inode)
         if found is None:
-            raise Stale
+            seen = await self.seen(inode)
+            found = await self._parent_of(seen.point, seen.view, seen.place, seen.file)
         return found
+
+    async def _parent_of(
+        self, point: PointSummary, view: GuestView, place: str, file: FileId
+    ) -> int:
+        above = await view.above(place, file)
+        if isinstance(above, int):
+            return Number(inodes.point_prefix(point.point_id), above).inode
+        volume = await view.volume(above.place)
+        found = None if volume is None else await volume.run(volume.blocking.parent, above.file)
+        if found is None:
+            raise Stale
+        return self.inode(point, above.place, found)
 
     def attributes(
         self, folder: int, point: PointSummary, place: str, found: Stat
@@ -142,7 +162,15 @@ class GuestPlaces:
             self._parents[inode] = folder
             if len(self._parents) > _PARENTS_KEPT:
                 self._parents.popitem(last=False)
-        return guest_attributes(inode, found)
+        return self.plain_attributes(inode, found)
+
+    def plain_attributes(self, inode: int, found: Stat) -> EntryAttributes:
+        """The same, wherever it lies."""
+        return guest_attributes(inode, self._slots.generation(slot_of(inode)), found)
+
+    def unreadable_attributes(self, inode: int) -> EntryAttributes:
+        """Of a file that cannot be read."""
+        return unreadable_attributes(inode, self._slots.generation(slot_of(inode)))
 
     async def top_attributes(
         self, folder: int, point: PointSummary, top: TreeTop

@@ -38,6 +38,14 @@ class TreeTop:
     root: FileId
 
 
+@dataclass(frozen=True)
+class Covered:
+    """A folder in the place where it lies, though something may be mounted on it."""
+
+    place: str
+    file: FileId
+
+
 @dataclass
 class Extra:
     """Something of ours in `guest/`: a text, or a folder with `children`. role: of its number."""
@@ -115,6 +123,24 @@ class GuestView:
             return None
         covering = self._root.crossed(number, file)
         return None if covering is None else self.top(covering)
+
+    async def above(self, place: str, file: FileId) -> Covered | int:
+        """What a folder of a tree is to be looked for from: the role of what is ours, for the top
+        of a tree that is shown in `guest/`; the folder that a mount covers, for the mount's top;
+        else itself."""
+        mount = await self.mount(place)
+        if mount is None:
+            await self._find_volumes()
+            asked = self._asked.get(place)
+            at_top = asked is not None and file == await asked.run(asked.blocking.root)
+            return inodes.GUEST_FOLDER if at_top else Covered(place, file)
+        if file != mount.root:
+            return Covered(place, file)
+        if mount.folder is not None:
+            number, folder = mount.folder
+            return await self.above(f"{ROOT_PLACE}{number}", folder)
+        target = self._tops.get(ROOT)
+        return target.role if isinstance(target, Extra) else inodes.GUEST_FOLDER
 
     def shown_at(self, place: str) -> Volume | None:
         """The volume shown at a place that is no part of the guest's own view."""

@@ -26,6 +26,7 @@ from backpoint_fusefs.guest.filesystem import (
 )
 from backpoint_fusefs.guest.parsers.open_filesystem import OpenFilesystem
 from backpoint_fusefs.guest.worker.folder_cache import FolderCache
+from backpoint_fusefs.guest.worker.folder_parents import FolderParents
 from backpoint_fusefs.guest.worker.frames import STAT
 
 PAGE: Final = 2048
@@ -43,12 +44,14 @@ class FilesystemService:
         self._image = image
         self._files: GuestFilesystem = open_filesystem(image)
         self._folders = FolderCache(self._files.entries)
+        self._parents = FolderParents(self._files)
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """All requests by name."""
         requests = (
             *(self.opened, self.stat, self.lookup, self.page, self.readlink, self.xattrs),
             *(self.xattrs_of, self.extents, self.read, self.subvolumes, self.default_subvolume),
+            self.parent,
         )
         return {request.__name__: request for request in requests}
 
@@ -75,6 +78,10 @@ class FilesystemService:
             (name, _packed(file, found)) for (name, file), found in zip(shown, stats, strict=True)
         ]
         return (number + 1) * PAGE < len(entries), lines
+
+    def parent(self, tree: int, ino: int) -> tuple[FileId | None, bool]:
+        """The folder that a folder lies in, or None; whether to ask again, for it takes long."""
+        return self._parents.parent(FileId(tree, ino))
 
     def readlink(self, tree: int, ino: int) -> bytes:
         return self._files.readlink(FileId(tree, ino))

@@ -106,7 +106,7 @@ def _open_jobs(
         # Of a deleted disk no layer counts: it is what lies below.
         floor = cut.through if number in plan.deleted else cut.record.floor
         source = CutDisk(folder / DISKS / str(number), base, floor, cut.through)
-        yield DiskJob(disk.key, source, source.written())
+        yield DiskJob(disk.key, source, source.written(), resizable=True)
 
 
 def _go_on(repository: Repository, home: SessionHome, cut: _Cut, point: Point) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from backpoint_fusefs.background import start_child
+from backpoint_fusefs.held_connection import hold_connection
 from backpoint_fusefs.mount_log import log_to_stderr
 from backpoint_fusefs.mount_point import find_mount
 from backpoint_fusefs.mounting import MountPlan, serve_mount
@@ -28,9 +29,12 @@ _END_S: Final = 30.0
 class ServedMount:
     """A context manager; the mount is gone when it is left. Its child dies with its parent."""
 
-    def __init__(self, plan: MountPlan, log: int, log_name: str = "the log") -> None:
+    def __init__(
+        self, plan: MountPlan, log: int, log_name: str = "the log", *, patient: bool = False
+    ) -> None:
         """Returns once the mount answers. log: descriptor for what it says; log_name: for the
-        user. Raises what mounting raises, as BackgroundFailed."""
+        user. patient: requests that are under way when the process dies wait for `let_go` or
+        `end`, instead of failing at once. Raises what mounting raises, as BackgroundFailed."""
 
         def work(ready: object) -> None:
             assert callable(ready)
@@ -40,6 +44,7 @@ class ServedMount:
         self._place = plan.mount_point
         self._pid = start_child(work, log, log_name, bound=True)
         self._pidfd = os.pidfd_open(self._pid)
+        self._held = hold_connection(self._pid, self._pidfd) if patient else []
         self._ended = False
 
     def __enter__(self) -> ServedMount:
@@ -57,6 +62,11 @@ class ServedMount:
     def pid(self) -> int:
         return self._pid
 
+    def let_go(self) -> None:
+        """What waits for a process that died fails now. Harmless when repeated."""
+        while self._held:
+            os.close(self._held.pop())
+
     def end(self) -> None:
         """Unmount and wait; lazily where files are open. Harmless when repeated.
 
@@ -66,12 +76,15 @@ class ServedMount:
         if self._ended:
             return
         self._ended = True
+        if self._gone_within(0):
+            self.let_go()
         try:
             self._take_away()
         finally:
             killed = not self._gone_within(_END_S)
             if killed:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self.let_go()
             os.waitpid(self._pid, 0)
             os.close(self._pidfd)
         if killed:

@@ -59,17 +59,20 @@ def unmount(path: Path, *, lazy: bool) -> None:
 def take_away(path: Path, *, lazy: bool) -> None:
     """Unmount, whether its process lives or not. Raises MountBusy, UsageError."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(path)]
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TAKE_AWAY_S
-        )
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"cannot unmount {path}: its process does not answer") from None
+        tool = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
     except FileNotFoundError:
         raise UsageError("fusermount3 is missing: install the package fuse3") from None
-    if done.returncode == 0:
+    try:
+        _, said = tool.communicate(timeout=_TAKE_AWAY_S)
+    except subprocess.TimeoutExpired:
+        # Not waited for: the kernel lets it go only when the mount's process has.
+        tool.kill()
+        raise UsageError(f"cannot unmount {path}: its process does not answer") from None
+    if tool.returncode == 0:
         return
-    why = done.stderr.strip()
+    why = said.strip()
     if "busy" in why:
         raise MountBusy(
             f"{path} is in use: a program has a file open in it, or works in one of its folders, "

@@ -104,6 +104,11 @@ class Machine:
         """What the guest has written on its serial console so far; the last 256 KiB."""
         return self._qemu.console.tail
 
+    @property
+    def console_total(self) -> int:
+        """Bytes that it has written."""
+        return self._qemu.console.total
+
     def firmware_log(self) -> bytes:
         """What SeaBIOS says of its search for something to boot; the last 256 KiB."""
         return self._qemu.firmware.tail

@@ -1,0 +1,163 @@
+"""Waiting until a booted guest shows that it lives: a text, an open port, a screen that settles.
+
+Decides what counts as a sign and claims no more than was seen. A firmware that found nothing to
+boot is recognised and ends the wait, because its screen stands still too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
+from backpoint_fusefs.boot.guest_port import try_port
+from backpoint_fusefs.boot.machine import Forward, Machine
+from backpoint_fusefs.boot.screen import Picture, parse_picture
+from backpoint_repo.terminal import printable
+
+_LOOK_S: Final = 0.05
+_PORT_EVERY_S: Final = 1.0
+_PORT_PATIENCE_S: Final = 2.0
+_SCREEN_EVERY_S: Final = 0.5
+_WORDS: Final = 2000
+_LINE_MAX: Final = 400
+_GAVE_UP: Final = (
+    (b"No bootable device.", "the firmware found nothing to boot from"),
+    (b"BdsDxe: No bootable option or device was found", "the firmware found nothing to boot from"),
+    (b"UEFI Interactive Shell", "the firmware found nothing to boot from and is in its own shell"),
+)
+
+SignKind = Literal["console", "port", "screen"]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What is waited for; the first that is seen counts. text: on the serial console; with
+    `is_pattern` a regular expression. ports: each a forward of the machine's plan. settled_s: the
+    screen has changed, is not blank, and then stands still so long."""
+
+    text: str = ""
+    is_pattern: bool = False
+    ports: Sequence[Forward] = ()
+    settled_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SignOfLife:
+    """detail: what was seen, for the user. seconds: from the machine's start."""
+
+    kind: SignKind
+    detail: str
+    seconds: float
+
+
+def check_signs(signs: Signs) -> re.Pattern[bytes] | None:
+    """The pattern looked for on the console. Raises re.error."""
+    if not signs.text:
+        return None
+    text = signs.text if signs.is_pattern else re.escape(signs.text)
+    return re.compile(rb"[^\r\n]*" + text.encode() + rb"[^\r\n]*")
+
+
+def await_sign(machine: Machine, signs: Signs, timeout_s: float) -> SignOfLife:
+    """timeout_s: from now. Raises NoSignOfLife with the console's last words and the screen."""
+    watch = _Watch(machine, signs)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        running = machine.running
+        if (sign := watch.look()) is not None:
+            return sign
+        if not running:
+            raise _failure(machine, f"the machine ended by itself; QEMU: {machine.last_words()}")
+        if why := _firmware_gave_up(machine):
+            raise _failure(machine, why)
+        if time.monotonic() >= deadline:
+            raise _failure(machine, f"no sign of life within {timeout_s:g} s{watch.state}")
+        machine.wait(_LOOK_S)
+
+
+class _Watch:
+    def __init__(self, machine: Machine, signs: Signs) -> None:
+        self._machine = machine
+        self._signs = signs
+        self._pattern = check_signs(signs)
+        self._next_port = self._next_screen = 0.0
+        self._seen = 0
+        self._screen = _ScreenWatch(signs.settled_s)
+
+    def look(self) -> SignOfLife | None:
+        now = time.monotonic()
+        with suppress(MachineFailed):  # it has just ended, which is told by whoever asked
+            if found := self._console():
+                return self._sign("console", found)
+            if self._signs.ports and now >= self._next_port:
+                self._next_port = now + _PORT_EVERY_S
+                for forward in self._signs.ports:
+                    if answer := try_port(self._machine, forward, _PORT_PATIENCE_S):
+                        return self._sign("port", f"port {forward.guest_port}: {answer}")
+            if self._signs.settled_s is not None and now >= self._next_screen:
+                self._next_screen = now + _SCREEN_EVERY_S
+                if self._screen.settled(parse_picture(self._machine.pixels()), now):
+                    what = f"the screen stands still for {self._signs.settled_s:g} s"
+                    return self._sign("screen", what)
+        return None
+
+    @property
+    def state(self) -> str:
+        """How far it came, for the failure's message."""
+        return "" if self._signs.settled_s is None else f"; {self._screen.state}"
+
+    def _console(self) -> str:
+        if self._pattern is None or self._machine.console_total == self._seen:
+            return ""
+        self._seen = self._machine.console_total
+        found = self._pattern.search(self._machine.console())
+        if found is None:
+            return ""
+        line = found[0].decode(errors="replace").strip()[:_LINE_MAX]
+        return printable(line) or "the text"
+
+    def _sign(self, kind: SignKind, detail: str) -> SignOfLife:
+        return SignOfLife(kind, detail, time.monotonic() - self._machine.started)
+
+
+class _ScreenWatch:
+    def __init__(self, settled_s: float | None) -> None:
+        self._settled_s = settled_s or 0.0
+        self._last: Picture | None = None
+        self._still_since = 0.0
+        self._changed = False
+
+    def settled(self, picture: Picture | None, now: float) -> bool:
+        if picture is None or self._last is None or not picture.same_as(self._last):
+            self._changed = self._changed or self._last is not None
+            self._last, self._still_since = picture, now
+            return False
+        still = now - self._still_since >= self._settled_s
+        return still and self._changed and not picture.is_blank
+
+    @property
+    def state(self) -> str:
+        if not self._changed:
+            return "the screen never changed"
+        blank = self._last is not None and self._last.is_blank
+        return "the screen is blank" if blank else "the screen does not stand still"
+
+
+def _firmware_gave_up(machine: Machine) -> str:
+    said = machine.firmware_log()[-_WORDS:] + machine.console()
+    return next((why for words, why in _GAVE_UP if words in said), "")
+
+
+def _failure(machine: Machine, why: str) -> NoSignOfLife:
+    said = machine.console()[-_WORDS:].decode(errors="replace").strip()
+    lines = [printable(line) for line in said.splitlines()]
+    screenshot = None
+    with suppress(MachineFailed):
+        screenshot = machine.screenshot()
+    last = f"; the console's last words: {lines[-1]}" if lines else "; nothing is on the console"
+    return NoSignOfLife(why + last, "\n".join(lines), screenshot)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -20,6 +21,8 @@ EffectKind = Literal[
     "export-lease",  # an HttpNfcLease; facts: moref once known
     "restored-machine",  # a VM that a restore is making; facts: name, folder, moref once known
     "restore-over",  # an existing VM whose disks are being overwritten
+    "live-machine",  # a session, and the VM that runs from it; facts: see live/live_facts.py
+    "live-datastore",  # an NFS datastore mounted for such VMs; facts: name, remote, host
 ]
 
 LINE_MAX: Final = 64 << 10
@@ -27,6 +30,11 @@ LINE_MAX: Final = 64 << 10
 
 NUMBER: Final = re.compile(r"([0-9]{8}T[0-9]{6}Z-[0-9]{1,10}-[0-9a-f]{8})-([0-9]{1,9})")
 """An effect's number: the name of the file that it was intended in, and a count."""
+
+LIVE_STATE: Final = "state"
+"""Fact of a live-machine."""
+LIVE_WANTED: Final = ("running", "migrating")
+"""States in which it outlives its process because somebody wants it."""
 
 _KINDS: Final = frozenset(get_args(EffectKind))
 
@@ -50,6 +58,26 @@ class Effect:
     def file_stem(self) -> str:
         """Name of the ledger file that it was intended in, without its suffix."""
         return self.number.rpartition("-")[0]
+
+    @property
+    def is_wanted(self) -> bool:
+        """It is a VM that somebody works with, begun to the end: no leftover."""
+        return self.kind == "live-machine" and self.facts.get(LIVE_STATE) in LIVE_WANTED
+
+
+def left_over(effects: Iterable[Effect]) -> list[Effect]:
+    """Those that are not wanted; a datastore is for as long as a VM on it is."""
+    known = list(effects)
+    used = {(e.vcenter, e.facts.get("datastore")) for e in known if e.is_wanted}
+    return [
+        effect
+        for effect in known
+        if not effect.is_wanted
+        and not (
+            effect.kind == "live-datastore"
+            and (effect.vcenter, effect.facts.get("datastore")) in used
+        )
+    ]
 
 
 @dataclass(frozen=True)

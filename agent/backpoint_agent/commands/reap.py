@@ -20,9 +20,10 @@ HELP: Final = "remove what runs that were cut off left behind"
 
 _DESCRIPTION: Final = """
 Undo what the ledger says was begun and not ended: snapshots, attached disks, export leases,
-unfinished VMs of restores, guests left frozen, change tracking left off. Only what was asked for
-under a number of this ledger is removed; a snapshot of somebody else's never is. Each backup does
-the same for its own VM first.
+unfinished VMs of restores, VMs that were to run from the backup and did not come to it, guests left
+frozen, change tracking left off. Only what was asked for under a number of this ledger is removed;
+a snapshot of somebody else's never is. Each backup does the same for its own VM first. VMs that run
+from the backup are listed, and stay.
 
 What no ledger knows is listed: snapshots with our name, disks that need consolidation, VMs that run
 on a delta disk without a snapshot.
@@ -168,7 +169,7 @@ def _reap_vcenter(
 
     stop = Stop()
     with closing(connect(settings, name, stop)) as vcenter:
-        means = Means(vcenter, ledger, settings.waits, settings.jobs, stop)
+        means = Means(vcenter, ledger, settings.waits, settings.jobs, stop, settings.repository)
         report.reached(vcenter.uuid)
         wishes = Wishes(time.time(), args.orphans, args.consolidate)
         if args.dry_run:

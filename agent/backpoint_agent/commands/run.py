@@ -117,6 +117,7 @@ def _clear_up(office: Office) -> None:
     from contextlib import closing
 
     from backpoint_agent.commands.opening import connect
+    from backpoint_agent.effect import left_over
     from backpoint_agent.reaping.apply import Means
     from backpoint_agent.reaping.reap import reap_effects
     from backpoint_repo.errors import BackpointError
@@ -125,12 +126,15 @@ def _clear_up(office: Office) -> None:
     settings = office.settings
     for name in settings.vcenters:
         try:
-            if not office.ledger.open_effects():
+            if not left_over(office.ledger.open_effects()):
                 return
             office.stop.check()
             with closing(connect(settings, name, office.stop)) as vcenter:
-                means = Means(vcenter, office.ledger, settings.waits, settings.jobs, office.stop)
+                jobs, repository = settings.jobs, settings.repository
+                means = Means(vcenter, office.ledger, settings.waits, jobs, office.stop, repository)
                 for outcome in reap_effects(means, office.state.locks):
+                    if outcome.result == "told":
+                        continue  # a VM that runs from the backup, said every time
                     say(f"{outcome.step.vm_name}: {outcome.step.what}: {outcome.said}")
         except BackpointError as error:
             warn(f"{name}: what an earlier run left there could not be cleared up: {error}")

@@ -12,10 +12,21 @@ from typing import Any, Final
 from backpoint_agent.effect import Effect
 from backpoint_agent.errors import ObjectGone, TaskFailed, VSphereError
 from backpoint_agent.ledger import Ledger
+from backpoint_agent.live.ending import end_live
+from backpoint_agent.live.live_facts import datastore_facts, live_facts
+from backpoint_agent.live.live_look import look_at_datastore
+from backpoint_agent.live.nas_mounting import unmount_datastore
+from backpoint_agent.live.repository_access import repository_access
 from backpoint_agent.reaping.look import find_machine
 from backpoint_agent.reaping.plan import wants_merging
 from backpoint_agent.reaping.step import Action, Outcome, Step
-from backpoint_agent.settings.model import GuestLogin, Job, ScriptSettings, Waits
+from backpoint_agent.settings.model import (
+    GuestLogin,
+    Job,
+    RepositorySettings,
+    ScriptSettings,
+    Waits,
+)
 from backpoint_agent.stopping import Stop
 from backpoint_agent.vsphere.change_tracking import set_change_tracking
 from backpoint_agent.vsphere.guest_programs import run_in_guest
@@ -27,13 +38,15 @@ from backpoint_repo.errors import KeyFault
 
 @dataclass(frozen=True)
 class Means:
-    """What the reaper works with on one vCenter. jobs: for logins to guests."""
+    """What the reaper works with on one vCenter. jobs: for logins to guests. repository: of the
+    configuration, for its passphrase; without it the environment has to open repositories."""
 
     vcenter: VCenter
     ledger: Ledger
     waits: Waits
     jobs: Mapping[str, Job]
     stop: Stop
+    repository: RepositorySettings | None = None
 
 
 def apply_step(means: Means, step: Step) -> Outcome:
@@ -152,6 +165,22 @@ def _destroy(means: Means, step: Step) -> str:
     return "deleted with its disks"
 
 
+def _end_live(means: Means, step: Step) -> str:
+    facts = live_facts(_facts(step))
+    access = repository_access(facts.repository, means.repository)
+    return end_live(means.vcenter, means.waits, access, facts, step.vm)
+
+
+def _unmount(means: Means, step: Step) -> str:
+    assert step.effect
+    facts = datastore_facts(step.effect.facts)
+    seen = look_at_datastore(means.vcenter, step.effect)
+    if seen is None:
+        return "it had been unmounted just then"
+    unmount_datastore(means.vcenter, facts.host, seen)
+    return f"the datastore {facts.datastore} was unmounted"
+
+
 def _facts(step: Step) -> dict[str, str]:
     effect: Effect | None = step.effect
     return effect.facts if effect else {}
@@ -166,4 +195,6 @@ _ACTS: Final[dict[Action, Callable[[Means, Step], str]]] = {
     "consolidate": _consolidate,
     "track-changes": _track_changes,
     "destroy": _destroy,
+    "end-live": _end_live,
+    "unmount": _unmount,
 }

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 
 from backpoint_agent.effect import Effect
 from backpoint_agent.errors import ObjectGone
+from backpoint_agent.live.live_facts import live_facts
+from backpoint_agent.live.live_look import look_at_datastore, look_at_live
 from backpoint_agent.machine import Machine
 from backpoint_agent.reaping.plan import Sight
 from backpoint_agent.snapshot_name import make_name
@@ -89,6 +91,11 @@ def _look_once(vcenter: VCenter, effect: Effect, patience: Patience, *, fresh: b
             tasks = tasks if made is None else ()
             has_mark = made is not None and _has_mark(vcenter, made.moref, effect.number)
             return Sight(None, age_s, tasks, fresh, made=made, made_has_mark=has_mark)
+        case "live-machine":
+            live = look_at_live(vcenter, effect, fresh=fresh)
+            return Sight(None, age_s, live.tasks, fresh, live=live)
+        case "live-datastore":
+            return Sight(None, age_s, (), fresh, nas=look_at_datastore(vcenter, effect))
         case _:
             tasks = _tasks_of_machine(vcenter, effect, effect.vm)
             return Sight(find_machine(vcenter, effect.vm), age_s, tasks, fresh)
@@ -115,6 +122,12 @@ def _is_found(effect: Effect, sight: Sight) -> bool:
             return seen or "device_key" in effect.facts
         case "restored-machine":
             return sight.made is not None or "moref" in effect.facts
+        case "live-machine":
+            # Only what is being begun may still appear.
+            facts = live_facts(effect.facts)
+            return sight.live.machine is not None or facts.state != "starting" or bool(facts.moref)
+        case "live-datastore":
+            return sight.nas is not None
         case _:
             return True
 

@@ -13,6 +13,15 @@ from typing import Final, Literal
 
 from backpoint_agent import snapshot_name
 from backpoint_agent.effect import Effect, EffectKind
+from backpoint_agent.live.judgement import (
+    NOTHING_SEEN,
+    Judgement,
+    LiveSight,
+    judge_datastore,
+    judge_live,
+)
+from backpoint_agent.live.live_facts import datastore_facts, live_facts
+from backpoint_agent.live.nas_datastore import NasDatastore
 from backpoint_agent.machine import Machine
 from backpoint_agent.reaping.step import Action, Certainty, Step
 
@@ -24,6 +33,8 @@ _ORDER: Final[tuple[EffectKind, ...]] = (
     "change-tracking",
     "restored-machine",
     "restore-over",
+    "live-machine",
+    "live-datastore",  # after the VMs that run from it
 )
 _LEASE_ENDS_S: Final = 900.0
 """A lease that nobody renews ends by itself after 5 minutes, as vCenter gives it; three times that.
@@ -38,7 +49,8 @@ class Sight:
     and may make or remove what is looked for. fresh: it was asked for so shortly before that it may
     still appear. proxy: of a hotadd, None where it is gone. lease: of an export-lease whose moref
     is known. made: of a restored-machine, the VM that has its name, or its moref where that is
-    known. age_s: of the effect.
+    known. live: of a live-machine. nas: of a live-datastore, None where it is not mounted.
+    age_s: of the effect.
     """
 
     machine: Machine | None
@@ -49,6 +61,8 @@ class Sight:
     lease: Literal["alive", "gone", "unknown"] = "unknown"
     made: Machine | None = None
     made_has_mark: bool = False
+    live: LiveSight = NOTHING_SEEN
+    nas: NasDatastore | None = None
 
 
 def in_order(effects: Iterable[Effect]) -> list[Effect]:
@@ -58,7 +72,7 @@ def in_order(effects: Iterable[Effect]) -> list[Effect]:
 
 def plan_effect(effect: Effect, sight: Sight) -> Step:
     """What to do about one effect."""
-    seen = sight.made or sight.proxy or sight.machine
+    seen = sight.made or sight.proxy or sight.live.machine or sight.machine
     if seen is not None and (not seen.connected or seen.hindrances):
         why = "; ".join(seen.hindrances) or "its host is not connected to vCenter"
         return keep(effect, f"{seen.name} cannot be seen as it is: {why}")
@@ -212,6 +226,28 @@ def _plan_restore_over(effect: Effect, sight: Sight) -> Step:
     )
 
 
+def _plan_live_machine(effect: Effect, sight: Sight) -> Step:
+    judged = judge_live(live_facts(effect.facts), sight.live)
+    return replace(_judged(effect, judged), vm=judged.vm)
+
+
+def _plan_live_datastore(effect: Effect, sight: Sight) -> Step:
+    facts = datastore_facts(effect.facts)
+    return _judged(effect, judge_datastore(facts, sight.nas, fresh=sight.fresh))
+
+
+def _judged(effect: Effect, judged: Judgement) -> Step:
+    match judged.act:
+        case "keep":
+            return keep(effect, judged.why)
+        case "close":
+            return _close(effect, judged.why)
+        case "tell":
+            return _step("tell", effect, f"{_NAMES[effect.kind]} stays", judged.why)
+        case act:
+            return _step(act, effect, f"end {_NAMES[effect.kind]}", judged.why)
+
+
 def _close(effect: Effect, why: str) -> Step:
     return _step("close", effect, f"nothing to undo of {_NAMES[effect.kind]}", why)
 
@@ -240,6 +276,8 @@ _PLANS: Final[dict[EffectKind, Callable[[Effect, Sight], Step]]] = {
     "change-tracking": _plan_change_tracking,
     "restored-machine": _plan_restored_machine,
     "restore-over": _plan_restore_over,
+    "live-machine": _plan_live_machine,
+    "live-datastore": _plan_live_datastore,
 }
 _NAMES: Final[dict[EffectKind, str]] = {
     "freeze": "the guest's freeze",
@@ -249,4 +287,6 @@ _NAMES: Final[dict[EffectKind, str]] = {
     "change-tracking": "the change tracking switched off",
     "restored-machine": "the VM being restored",
     "restore-over": "the restore over the VM",
+    "live-machine": "the VM that runs from the backup, with its session",
+    "live-datastore": "the mounted datastore of VMs that run from the backup",
 }

@@ -17,7 +17,7 @@ from backpoint_agent.ledger import Ledger
 from backpoint_agent.machine import Machine
 from backpoint_agent.machine_lock import machine_lock
 from backpoint_agent.reaping.apply import Means, apply_step
-from backpoint_agent.reaping.look import Patience, find_machine, look_at
+from backpoint_agent.reaping.look import GRACE_S, Patience, find_machine, look_at
 from backpoint_agent.reaping.plan import in_order, keep, plan_effect
 from backpoint_agent.reaping.step import Outcome, Step
 from backpoint_agent.reaping.strays import Wishes, plan_strays
@@ -29,7 +29,7 @@ def reap_before(means: Means, machine: Machine) -> list[Outcome]:
     Failures are outcomes (`is_open`). Raises Stopped, UsageError.
     """
     effects = [e for e in effects_of(means) if e.vm == machine.moref]
-    return [outcome for effect in in_order(effects) for outcome in _undo(means, effect)]
+    return [outcome for effect in in_order(effects) for outcome in undo_effect(means, effect)]
 
 
 def effects_of(means: Means) -> list[Effect]:
@@ -55,7 +55,7 @@ def reap_effects(means: Means, locks: Path) -> Iterator[Outcome]:
         try:
             with _locked(means, locks, find_machine(means.vcenter, vm)):
                 for effect in effects:
-                    yield from _undo(means, effect)
+                    yield from undo_effect(means, effect)
         except VSphereError as error:
             yield from (Outcome(keep(effect, str(error)), "kept", str(error)) for effect in effects)
 
@@ -113,8 +113,10 @@ def settle_restore(ledger: Ledger, vcenter: str, vm: str) -> None:
                     ledger.undone(taken, "restored again")
 
 
-def _undo(means: Means, effect: Effect) -> Iterator[Outcome]:
-    patience = Patience(means.stop, means.waits.snapshot_create_s)
+def undo_effect(means: Means, effect: Effect, grace_s: float = GRACE_S) -> Iterator[Outcome]:
+    """One of `effects_of`, as far as it may be undone: one outcome, or none where another process
+    has done it. grace_s: 0 where nothing is on its way to vCenter. Raises Stopped, UsageError."""
+    patience = Patience(means.stop, means.waits.snapshot_create_s, grace_s)
     try:
         with means.ledger.take_over(effect) as taken:
             if taken is None:

@@ -10,7 +10,7 @@ from backpoint_agent.effect import Effect
 Action = Literal[
     "close",  # nothing is left of it: the ledger is told
     "keep",  # it cannot be undone now, or by a program: stays open, somebody has to know
-    "tell",  # not ours, or not asked for: only told
+    "tell",  # not ours, wanted, or not asked for: only told
     "thaw",
     "detach",
     "abort-lease",
@@ -18,6 +18,8 @@ Action = Literal[
     "consolidate",
     "track-changes",
     "destroy",
+    "end-live",
+    "unmount",
 ]
 Certainty = Literal["certain", "by name", "likely"]
 Result = Literal["planned", "done", "kept", "failed", "told"]

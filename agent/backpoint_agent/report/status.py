@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from backpoint_agent.effect import Effect
+from backpoint_agent.effect import Effect, left_over
 from backpoint_agent.ledger import Ledger
 from backpoint_agent.report.history import JobHistory, read_history
 from backpoint_agent.report.records import read_records, records_folder
@@ -150,7 +150,7 @@ class _Reading:
         try:
             with Ledger(self._state.ledger) as ledger:
                 self.troubles.extend(ledger.damage())
-                return ledger.open_effects()
+                return left_over(ledger.open_effects())
         except BackpointError as error:
             self.troubles.append(str(error))
             return []

@@ -64,7 +64,7 @@ def plan_destination(
 
     Raises UsageError where a place is missing, ambiguous, cut off from another, or too small.
     """
-    folder = _one(
+    folder = choose_place(
         [place for place in places.folders if "/vm" in place.path], choices.folder, origin.folder,
         "folder", "--folder",
     )  # fmt: skip
@@ -90,7 +90,9 @@ def plan_destination(
 def _named_host(hosts: Sequence[Host], wanted: str | None, datacenter: str) -> Host | None:
     if wanted is None:
         return None
-    host = _one([h for h in hosts if h.datacenter == datacenter], wanted, "", "host", "--host")
+    host = choose_place(
+        [h for h in hosts if h.datacenter == datacenter], wanted, "", "host", "--host"
+    )
     if not host.usable:
         raise UsageError(f"the host {host.name} is not connected, or in maintenance")
     return host
@@ -110,7 +112,7 @@ def _pool(
         roots = [pool for pool in own if pool.root]
         if same or roots:
             return (same or roots)[0]
-    return _one(pools, choices.pool, origin.pool, "resource pool", "--pool")
+    return choose_place(pools, choices.pool, origin.pool, "resource pool", "--pool")
 
 
 def _datastores(
@@ -127,7 +129,7 @@ def _datastores(
         file = origin.files.get(key) or origin.files.get("", "")
         name = file[1:].partition("] ")[0] if file.startswith("[") else ""
         before = next((found.path for found in there if found.name == name), name)
-        chosen[key] = _one(there, choices.datastore, before, "datastore", "--datastore")
+        chosen[key] = choose_place(there, choices.datastore, before, "datastore", "--datastore")
     return chosen
 
 
@@ -167,8 +169,11 @@ def _refuse_full(datastores: Mapping[str, Datastore], needs: Mapping[str, int]) 
             )
 
 
-def _one(there: Sequence[P], wanted: str | None, before: str, what: str, option: str) -> P:
-    """The one the user means, or the origin's."""
+def choose_place(there: Sequence[P], wanted: str | None, before: str, what: str, option: str) -> P:
+    """The one the user means, or the origin's (before: its path).
+
+    what, option: for the message. Raises UsageError where there is none or several.
+    """
     if wanted is None:
         same = [place for place in there if before and place.path == before]
         if len(same) == 1:

@@ -28,6 +28,7 @@ from backpoint_agent.settings.job import (
     TransportName,
     Window,
 )
+from backpoint_agent.settings.live import LiveSettings
 from backpoint_agent.settings.references import reference_mistakes
 from backpoint_agent.settings.secret import SecretSettings
 from backpoint_agent.settings.section import KeyPath, Section
@@ -54,6 +55,7 @@ __all__ = [
     "HotAddSettings",
     "Job",
     "Limits",
+    "LiveSettings",
     "MailSettings",
     "QuestionPolicy",
     "QuiesceSettings",
@@ -229,6 +231,7 @@ class Settings(Section):
     ]
     jobs: Annotated[dict[TableName, Job], AfterValidator(_named_jobs)] = Field(default_factory=dict)
     transports: TransportSettings = TransportSettings()
+    live: LiveSettings = LiveSettings()
     waits: Waits = Waits()
     report: ReportSettings = ReportSettings()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,13 +79,13 @@ def point_xattrs(point: Point) -> dict[bytes, bytes]:
         "parent",
     )
     found = {name: fields[name] for name in shown if fields[name] is not None}
-    return _xattrs(found | {"warnings": "\n".join(point.warnings)})
+    return text_xattrs(found | {"warnings": "\n".join(point.warnings)})
 
 
 def disk_xattrs(point: Point, number: int) -> dict[bytes, bytes]:
     """Extended attributes of a disk's files."""
     disk = point.disks[number]
-    return point_xattrs(point) | _xattrs(
+    return point_xattrs(point) | text_xattrs(
         {
             "size": disk.size,
             "allocated": disk.allocated,
@@ -94,7 +95,8 @@ def disk_xattrs(point: Point, number: int) -> dict[bytes, bytes]:
     )
 
 
-def _xattrs(fields: dict[str, object]) -> dict[bytes, bytes]:
+def text_xattrs(fields: Mapping[str, object]) -> dict[bytes, bytes]:
+    """With their full names, as text."""
     return {
         XATTR_PREFIX + name.encode(): str(value).encode("utf-8", "backslashreplace")
         for name, value in fields.items()

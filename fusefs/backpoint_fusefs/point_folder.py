@@ -13,6 +13,7 @@ from backpoint_fusefs.inodes import Number, point_prefix
 from backpoint_fusefs.listing import moment_of
 from backpoint_fusefs.node import Entry, Node, NodeKind
 from backpoint_fusefs.point_json import point_json
+from backpoint_fusefs.point_proofs import ROLES
 from backpoint_repo.point import ConfigFile, Disk, Point
 from backpoint_repo.vmdk_descriptor import describe_flat_disk
 
@@ -38,7 +39,8 @@ class PointFolder:
         self.point = point
         self._prefix = point_prefix(point.point_id)
         files = [*_disks(point), _whole(b"point.json", inodes.POINT_JSON, point_json(point))]
-        files += _config_files(point, {file.name for file in files}.union((GUEST,)))
+        # Names of proofs are taken too: one may come at any time.
+        files += _config_files(point, {file.name for file in files}.union((GUEST, *ROLES)))
         self._by_name = {file.name: file for file in files}
         self._by_role = {file.role: file for file in files}
 

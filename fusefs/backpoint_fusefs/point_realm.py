@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import outcome
 from pyfuse3 import EntryAttributes
 
 from backpoint_fusefs import inodes
@@ -21,6 +22,7 @@ from backpoint_fusefs.attributes import (
     attributes_of,
     disk_xattrs,
     point_xattrs,
+    text_xattrs,
 )
 from backpoint_fusefs.catalog_watch import CatalogWatch
 from backpoint_fusefs.content import BytesContent
@@ -32,12 +34,14 @@ from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.node import Entry, Node, NodeKind
 from backpoint_fusefs.open_file import OpenFile, PrefetchBudget
 from backpoint_fusefs.point_folder import PointFolder
+from backpoint_fusefs.point_proofs import ROLES, PointProofs
 from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.process_mark import process_mark
 from backpoint_fusefs.realm import Line, NotAFile, NotAFolder, Stale
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_fusefs.tree import LATEST, Tree
 from backpoint_repo.catalog import PointSummary
+from backpoint_repo.errors import RepositoryError
 from backpoint_repo.point_selector import format_time
 
 PROCESS_XATTR: Final = XATTR_PREFIX + b"process"
@@ -62,8 +66,11 @@ class PointRealm:
 
     def __init__(self, parts: MountParts) -> None:
         self._parts = parts
+        self._looking = False
 
     async def attributes(self, inode: int) -> EntryAttributes:
+        if take_apart(inode).role == inodes.POINT_FOLDER:
+            self._look_soon()
         return self._attributes(await self._node(inode))
 
     async def parent(self, folder: int) -> int:
@@ -72,7 +79,9 @@ class PointRealm:
     async def lookup(self, folder: int, name: bytes) -> EntryAttributes | None:
         node = await self._folder_node(folder)
         point = self._tree.point_at(folder)
-        if point is not None:
+        if point is not None and name in ROLES:
+            found = (await self._proofs(point)).node(ROLES[name])
+        elif point is not None:
             found = (await self.point_folder(point)).find(name)
         else:
             found = self._tree.find(node, name)
@@ -84,12 +93,13 @@ class PointRealm:
 
     async def listing(self, folder: int) -> PointListing:
         node = await self._folder_node(folder)
-        if node.growing:
-            await self._parts.watch.refresh(tell_kernel)
         point = self._tree.point_at(folder)
         if point is not None:
             entries = (await self.point_folder(point)).entries()
+            entries = [*entries, *(await self._proofs(point)).entries()]
         else:
+            if node.growing:
+                await self._parts.watch.refresh(tell_kernel)
             entries = self._tree.entries(node)
         return PointListing(entries, self._attributes)
 
@@ -104,7 +114,10 @@ class PointRealm:
         node, point = await self._node(file), self._tree.point_at(file)
         if node.kind is not NodeKind.FILE or point is None:
             raise NotAFile
-        folder, role = await self.point_folder(point), take_apart(file).role
+        role = take_apart(file).role
+        if role in ROLES.values():
+            return await self._open_proof(point, role)
+        folder = await self.point_folder(point)
         content = parts.shelf.content(folder, role)
         label = f"{point_label(point)} {folder.name(role)}"
         # Without an await since the content was found: a pin and its file come together.
@@ -119,9 +132,10 @@ class PointRealm:
             return {}
         folder, role = await self.point_folder(point), take_apart(inode).role
         number = folder.disk_number(role)
-        if number is not None:
-            return disk_xattrs(folder.point, number)
-        return point_xattrs(folder.point) if role == inodes.POINT_FOLDER else {}
+        if number is None and role != inodes.POINT_FOLDER:
+            return {}
+        own = point_xattrs(folder.point) if number is None else disk_xattrs(folder.point, number)
+        return own | text_xattrs((await self._proofs(point)).xattrs())
 
     async def hidden_xattr(self, inode: int, name: bytes) -> bytes | None:
         return None
@@ -137,12 +151,60 @@ class PointRealm:
                 )
         return folder
 
+    def _look_soon(self) -> None:
+        """Who asks for a folder's stat may want to know whether it is what it was, and must not
+        wait for a store on the way to a file: the next one is told."""
+        shelf = self._parts.shelf.proofs
+        if shelf.old and not self._looking:
+            self._looking = True
+            self._parts.workers.start(shelf.look, deliver=self._looked)
+
+    def _looked(self, result: outcome.Outcome[None]) -> None:
+        self._looking = False
+        if isinstance(result, outcome.Error) and isinstance(result.error, RepositoryError):
+            self._parts.tell(f"cannot look for new proofs: {result.error}")
+
+    async def _proofs(self, point: PointSummary) -> PointProofs:
+        """What is known of a point's proofs, some seconds old at most where the store answers."""
+        shelf, workers = self._parts.shelf.proofs, self._parts.workers
+        if shelf.old:
+            try:
+                await workers.run(shelf.look)
+            except RepositoryError as error:
+                self._parts.tell(f"cannot look for new proofs: {error}")
+        kept = shelf.kept(point.point_id)
+        if kept is None:
+            kept = await workers.run(shelf.read, point.point_id)
+            for unreadable in kept.history.unreadable:
+                self._parts.tell(f"{point_label(point)}: a proof cannot be read: {unreadable.why}")
+        return kept
+
+    async def _open_proof(self, point: PointSummary, role: int) -> OpenFile:
+        parts, proofs = self._parts, await self._proofs(point)
+        text, pictured = proofs.text, proofs.pictured
+        if role == inodes.PROOF_SCREEN:
+            if pictured is None:
+                raise Stale
+            found = (point.point_id, pictured.proof_id)
+            text = await parts.workers.run(parts.shelf.proofs.screenshot, *found)
+        label = f"{point_label(point)}'s proof"
+        return OpenFile(BytesContent(text), parts.workers, parts.budget, label)
+
     @property
     def _tree(self) -> Tree:
         return self._parts.watch.tree
 
     def _attributes(self, node: Node) -> EntryAttributes:
-        return attributes_of(node, self._parts.owner, self._tree.changed)
+        return attributes_of(node, self._parts.owner, self._changed(node))
+
+    def _changed(self, node: Node) -> float:
+        """When it last changed. Of a point's folder that is its newest proof, as far as is known:
+        nobody looks for one here, because folders are listed by the ten thousand."""
+        point = self._tree.point_at(node.inode)
+        if point is None:
+            return self._tree.changed
+        proved = self._parts.shelf.proofs.newest_at(point.point_id)
+        return max(moment_of(point.time), proved or 0.0)
 
     async def _folder_node(self, inode: int) -> Node:
         node = await self._node(inode)
@@ -153,9 +215,11 @@ class PointRealm:
     async def _node(self, inode: int) -> Node:
         """The node, also where the kernel (or an NFS client) knows its number from long ago."""
         found = self._tree.node(inode)
-        point = None if found is not None else self._tree.point_at(inode)
-        if point is not None:
-            found = (await self.point_folder(point)).node(take_apart(inode).role)
+        point, role = self._tree.point_at(inode), take_apart(inode).role
+        if point is not None and role in ROLES.values():
+            found = (await self._proofs(point)).node(role)
+        elif point is not None and found is None:
+            found = (await self.point_folder(point)).node(role)
         if found is None:
             raise Stale
         return found

@@ -13,6 +13,7 @@ from typing import Final
 from backpoint_fusefs import inodes
 from backpoint_fusefs.content import BytesContent, Content, FileContent
 from backpoint_fusefs.point_folder import PointFolder
+from backpoint_fusefs.proof_shelf import ProofShelf
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.point import ConfigFile, Disk
@@ -25,9 +26,10 @@ _READERS_KEPT: Final = 16
 
 
 class PointShelf:
-    """Thread-safe."""
+    """Thread-safe. proofs: of the points."""
 
     def __init__(self, repository: Repository, cache: ChunkCache) -> None:
+        self.proofs = ProofShelf(repository.sealed)
         self._repository = repository
         self._cache = cache
         self._lock = threading.Lock()

@@ -31,6 +31,8 @@ In a point's folder:
   guest/root/        the guest's own files, as the guest sees them
   guest/VOLUME/      the files of one partition or logical volume
   point.json         what is known about the point
+  proof.json         whether it was tried if the point is good, and what came of it
+  screen.png         what the screen showed when it was booted for that
   and the VM's own configuration files, where they were backed up.
 
 Restore a file, or a folder:             cp -a guest/root/FILE .    rsync -aHAX guest/root/DIR .
@@ -95,6 +97,7 @@ class Tree:
             NodeKind.FOLDER,
             moment_of(point.time),
             folder=Number(inodes.vm_prefix(point.vm), inodes.VM_FOLDER).inode,
+            growing=True,  # by its proofs
         )
 
     def find(self, folder: Node, name: bytes) -> Node | None:

@@ -81,9 +81,8 @@ def put_proof(
         raise UsageError(f"a proof's screenshot {why}")
     proof_id = _time_digits(proof.at) + secrets.token_hex(6)
     ranges = trace[:RANGES_MAX]
-    stored = replace(
-        tidied(proof), proof_id=proof_id, screenshot=screenshot is not None, ranges=len(ranges)
-    )
+    size = 0 if screenshot is None else len(screenshot)
+    stored = replace(tidied(proof), proof_id=proof_id, screenshot_size=size, ranges=len(ranges))
     # What is attached first: a proof never tells of a screenshot that is not there.
     if screenshot is not None:
         place = _place(proof.point_id, _SHOT + proof_id)
@@ -120,7 +119,12 @@ def read_proof(sealed: SealedStore, point_id: bytes, proof_id: str) -> Proof:
 
 def read_proofs(sealed: SealedStore, point_id: bytes) -> History:
     """The newest HISTORY_MAX of a point. Raises what listing a store raises."""
-    ids = proof_names(sealed).proofs.get(point_id, ())[:HISTORY_MAX]
+    ids = proof_names(sealed).proofs.get(point_id, ())
+    return read_history(sealed, point_id, ids[:HISTORY_MAX])
+
+
+def read_history(sealed: SealedStore, point_id: bytes, ids: Iterable[str]) -> History:
+    """These proofs of a point, which are in order. Raises nothing: all is told in it."""
     found = _read_all(sealed, [(point_id, proof_id) for proof_id in ids])
     return History(
         tuple(one for one in found if isinstance(one, Proof)),

@@ -48,8 +48,8 @@ class Step:
 class Proof:
     """at: when it was finished, seconds since 1970. steps: from the lowest level up, none left out;
     behind a failed one there may be more. tool: program and version. host: where it ran. sign: what
-    told that the guest lives, after sign_s seconds. proof_id, screenshot, ranges (of the boot
-    trace): as it was stored, see `point_proof.put_proof`.
+    told that the guest lives, after sign_s seconds. proof_id, screenshot_size (bytes, 0 without one)
+    and ranges (of the boot trace): as it was stored, see `point_proof.put_proof`.
 
     Raises ValueError where steps are missing, doubled or out of order.
     """
@@ -65,7 +65,7 @@ class Proof:
     accelerator: str = ""
     warnings: tuple[str, ...] = ()
     proof_id: str = ""
-    screenshot: bool = False
+    screenshot_size: int = 0
     ranges: int = 0
 
     def __post_init__(self) -> None:
@@ -135,6 +135,6 @@ def proof_record(proof: Proof) -> dict[str, Any]:
         "warnings": list(proof.warnings),
         "tool": proof.tool,
         "host": proof.host,
-        "screenshot": proof.screenshot,
+        "screenshot_size": proof.screenshot_size,
         "trace_ranges": proof.ranges,
     }

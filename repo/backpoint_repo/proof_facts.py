@@ -16,7 +16,7 @@ from backpoint_repo.proof import Level, Proof, Step
 from backpoint_repo.record import Record
 
 _TEXT_MAX: Final = 4096
-_TEXTS_MAX: Final = 100
+_TEXTS_MAX: Final = 32
 _DURATION_MAX_S: Final = 1e9
 
 
@@ -56,7 +56,7 @@ def proof_facts(proof: Proof) -> Capture:
         "warnings": list(proof.warnings),
         "tool": proof.tool,
         "host": proof.host,
-        "screenshot": proof.screenshot,
+        "screenshot_size": proof.screenshot_size,
         "ranges": proof.ranges,
     }
 
@@ -65,7 +65,7 @@ def decode_proof(note: PointNote, proof_id: str, what: str) -> Proof:
     """Undo `proof_facts`. what: names the object. Raises ObjectDamaged."""
     facts = Record(note.facts, what)
     try:
-        return Proof(
+        proof = Proof(
             note.point_id,
             note.at,
             tuple(_decoded_step(step) for step in facts.records("steps")),
@@ -77,11 +77,14 @@ def decode_proof(note: PointNote, proof_id: str, what: str) -> Proof:
             facts.get("accelerator", str),
             tuple(facts.items("warnings", str)),
             proof_id,
-            facts.get("screenshot", bool),
+            facts.natural("screenshot_size"),
             facts.natural("ranges"),
         )
+        if tidied(proof) != proof:
+            raise ValueError("it is longer than any")
     except ValueError as error:
         raise ObjectDamaged(f"{what}: is no proof: {error}") from error
+    return proof
 
 
 def _decoded_step(record: Record) -> Step:
@@ -102,7 +105,7 @@ def _duration(seconds: float) -> float:
 
 
 def _text(text: str) -> str:
-    return text[:_TEXT_MAX].encode("utf-8", "backslashreplace").decode()
+    return text[:_TEXT_MAX].encode("utf-8", "backslashreplace").decode()[:_TEXT_MAX]
 
 
 def _texts(texts: Sequence[str]) -> tuple[str, ...]:

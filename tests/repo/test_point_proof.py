@@ -103,7 +103,8 @@ def test_what_is_attached(repository: Repository, point_id: bytes) -> None:
     proof = put_proof(as_agent(repository).sealed, proof_of(point_id, True), PNG, trace)
     bare = put_proof(repository.sealed, proof_of(point_id, True, at=NOON + 1))
     sealed, agent = reopened(repository).sealed, as_agent(repository).sealed
-    assert (proof.screenshot, proof.ranges, bare.screenshot, bare.ranges) == (True, 3, False, 0)
+    assert (proof.screenshot_size, proof.ranges) == (len(PNG), 3)
+    assert (bare.screenshot_size, bare.ranges) == (0, 0)
     assert read_screenshot(sealed, point_id, proof.proof_id) == PNG
     assert read_trace(agent, point_id, proof.proof_id) == trace
     assert read_screenshot(agent, point_id, bare.proof_id) is None
@@ -145,7 +146,9 @@ def test_texts_of_guests(repository: Repository, point_id: bytes) -> None:
         {"duration_s": -1.0},
         {"sign_s": 1e300},
         {"ranges": -1},
-        {"screenshot": 1},
+        {"screenshot_size": True},
+        {"sign": "x" * 4097},
+        {"warnings": ["x"] * 33},
         {"tool": None},
     ],
 )

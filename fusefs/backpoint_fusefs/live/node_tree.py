@@ -94,20 +94,19 @@ class NodeTree:
 
     def create(self, node: LiveNode) -> LiveNode:
         """`node` with number 0 gets its number. Its name must be free in its folder."""
-        check_name(node.name)
+        return self.create_all([node])[0]
+
+    def create_all(self, nodes: Sequence[LiveNode]) -> list[LiveNode]:
+        """As `create`, all or none; what they are in must be there."""
         with self._changing:
-            folder = self._folder(node.parent)
-            if self.child(node.parent, node.name) is not None:
-                raise fault(errno.EEXIST, node.name)
-            if len(self._nodes) >= NODES_MAX or self._next > NUMBER_MAX:
-                raise fault(errno.ENOSPC, node.name)
-            if len(node.target) > TARGET_MAX:
-                raise fault(errno.ENAMETOOLONG, node.name)
-            made = replace(node, number=self._next)
-            if node.number or not is_storable(made):
-                raise fault(errno.EINVAL, node.name)
-            self._commit([made, self._changed(folder)])
-            self._next += 1
+            used_up = self._next + len(nodes) - 1 > NUMBER_MAX
+            if used_up or len(self._nodes) + len(nodes) > NODES_MAX:
+                raise fault(errno.ENOSPC, nodes[0].name)
+            made = [replace(node, number=self._next + at) for at, node in enumerate(nodes)]
+            folders = {node.parent: self._changed(self._folder(node.parent)) for node in nodes}
+            self._check_new(nodes, made)
+            self._commit([*made, *folders.values()])
+            self._next += len(made)
             return made
 
     def unlink(self, folder: int, name: bytes) -> LiveNode:
@@ -196,17 +195,17 @@ class NodeTree:
                     self._dirty |= dirty
                 raise
 
-    def drop(self, number: int) -> None:
-        """An unlinked node's end: nobody has it open any more. Harmless when repeated."""
+    def drop(self, *numbers: int) -> None:
+        """Unlinked nodes' end: nobody has them open any more. Harmless when repeated."""
         with self._changing:
-            node = self._nodes.get(number)
-            if node is None:
-                return
-            if node.parent:
-                raise fault(errno.EINVAL, node.name)
-            self._table.write([], [number])
+            nodes = [node for number in numbers if (node := self._nodes.get(number))]
+            if linked := next((node for node in nodes if node.parent), None):
+                raise fault(errno.EINVAL, linked.name)
+            if nodes:
+                self._table.write([], [node.number for node in nodes])
             with self._memory:
-                del self._nodes[number]
+                for node in nodes:
+                    del self._nodes[node.number]
 
     def unlinked(self) -> list[LiveNode]:
         """Left by a crash: to be dropped when the session is opened."""
@@ -217,6 +216,19 @@ class NodeTree:
         """Harmless when repeated. Changes raise OSError from now on."""
         with self._changing:
             self._table.close()
+
+    def _check_new(self, nodes: Sequence[LiveNode], made: Sequence[LiveNode]) -> None:
+        taken = set()
+        for node, numbered in zip(nodes, made, strict=True):
+            check_name(node.name)
+            place = (node.parent, node.name)
+            if place in taken or self.child(*place) is not None:
+                raise fault(errno.EEXIST, node.name)
+            if len(node.target) > TARGET_MAX:
+                raise fault(errno.ENAMETOOLONG, node.name)
+            if node.number or not is_storable(numbered):
+                raise fault(errno.EINVAL, node.name)
+            taken.add(place)
 
     def _existing(self, folder: int, name: bytes) -> LiveNode:
         check_name(name)

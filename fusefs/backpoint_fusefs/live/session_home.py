@@ -7,13 +7,33 @@ as long as a session stands on it (see `backpoint_repo.point_hold`). What is in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from backpoint_fusefs.live.durable_file import fsync_folder, write_durably
+from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
+from backpoint_fusefs.live.home_folder import HomeFolder
+from backpoint_fusefs.live.live_file import BaseContent
+from backpoint_fusefs.live.node_tree import NAMES
 from backpoint_fusefs.live.session import Session
-from backpoint_fusefs.live.session_record import SessionRecord
+from backpoint_fusefs.live.session_end import ID, end_folder, size_of
+from backpoint_fusefs.live.session_lock import FolderLock, is_locked
+from backpoint_fusefs.live.session_names import checked_name, default_name
+from backpoint_fusefs.live.session_record import SessionRecord, own_record, write_record
+from backpoint_fusefs.live.session_start import fill_session
 from backpoint_repo.catalog import PointSummary
+from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.errors import BackpointError, ObjectDamaged, UsageError
+from backpoint_repo.opening import require_owner
+from backpoint_repo.point_hold import Hold, put_hold
 from backpoint_repo.repository import Repository
+
+_CACHE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -31,30 +51,175 @@ class SessionState:
 def default_home(repository: Repository) -> Path:
     """BACKPOINT_LIVE, else /var/lib/backpoint/live/<repository id> for root, and the user's state
     folder for others."""
-    raise NotImplementedError
+    if chosen := os.environ.get("BACKPOINT_LIVE"):
+        return Path(chosen)
+    if os.geteuid() == 0:
+        state = Path("/var/lib")
+    else:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    return state / "backpoint" / "live" / repository.config.repository_id.hex()
 
 
 class SessionHome:
     """Thread-safe; several processes may have one."""
 
-    def __init__(self, folder: Path, repository: Repository) -> None:
-        """Makes the folder (0700). Raises UsageError where it cannot be, or holds sessions of
-        another repository."""
-        raise NotImplementedError
+    def __init__(
+        self, folder: Path, repository: Repository, cache: ChunkCache | None = None
+    ) -> None:
+        """Makes the folder (0700). cache: of chunks that sessions read from the repository.
+
+        Raises UsageError where the folder cannot be, is not ours alone, or holds sessions of
+        another repository.
+        """
+        self.folder = folder.absolute()
+        self._repository = repository
+        self._id = repository.config.repository_id.hex()
+        self._cache = cache or ChunkCache(_CACHE_BYTES)
+        with _told(f"{folder} cannot be a folder of live sessions"):
+            self._home = HomeFolder(self.folder, self._id)
 
     def start(self, point: PointSummary, name: str | None, owner: str = "") -> SessionState:
         """Hold the point, copy its configuration files, name its disks: well under a second,
-        however large. name None: `<vm>-<n>`. Whole or not there at all. Raises UsageError."""
-        raise NotImplementedError
+        however large. name None: `<vm>-<n>`. Whole or not there at all.
+
+        Raises UsageError, OwnerKeyNeeded, and what a repository raises.
+        """
+        require_owner(self._repository, "starting a live session")
+        if name is not None:
+            checked_name(name)
+        self._clear_up()
+        with _told(f"no session can be made in {self.folder}"):
+            folder, lock, record = self._begin(point, name, owner)
+            try:
+                self._hold(record)
+                fill_session(folder, self._repository, self._repository.point(point.point_id))
+                record = self._publish(folder, record, name)
+            except BaseException:
+                # What this cannot do now, the next start or list does.
+                with suppress(BackpointError, OSError):
+                    end_folder(folder, self._repository.sealed)
+                raise
+            finally:
+                lock.release()
+        return self._state(self.folder / record.name)
 
     def list(self) -> list[SessionState]:
-        """Damaged ones too, with their problem."""
-        raise NotImplementedError
+        """Damaged ones too, with their problem. By name."""
+        self._clear_up()
+        return [self._state(folder) for folder in self._home.sessions()]
 
     def open(self, name: str) -> Session:
         """For this process alone. Raises NoSuchSession, SessionInUse, SessionDamaged."""
-        raise NotImplementedError
+        session = Session(self._place(name), self._open_base)
+        if session.record.repository_id != self._id:
+            session.close()
+            raise SessionDamaged(f"the session {name} is of another repository")
+        return session
 
     def discard(self, name: str) -> int:
-        """All of it goes, and the hold on the point. Returns bytes freed. Raises SessionInUse."""
-        raise NotImplementedError
+        """All of it goes, and the hold on the point. Returns bytes freed.
+
+        Raises NoSuchSession, SessionInUse, and what a store raises where the hold cannot be
+        dropped: the session is gone then, and the next start or list tries again.
+        """
+        folder = self._place(name)
+        with _told(f"{folder} cannot be removed"):
+            try:
+                lock = FolderLock(folder)
+            except FileNotFoundError:
+                raise NoSuchSession(f"there is no session {name} in {self.folder}") from None
+            try:
+                size = size_of(folder)
+                end_folder(self._home.hide(folder), self._repository.sealed)
+            finally:
+                lock.release()
+        return size
+
+    def _begin(
+        self, point: PointSummary, name: str | None, owner: str
+    ) -> tuple[Path, FolderLock, SessionRecord]:
+        """A folder that is no session yet; it can tell whose a hold is before there is one."""
+        with self._home.locked():
+            if name is not None:
+                self._home.refuse_taken(name)
+            record = SessionRecord(
+                self._home.new_id(),
+                name or default_name(point.vm, self._home.names()),
+                self._id,
+                point.vm,
+                point.point_id.hex(),
+                point.point_id.hex(),
+                self._repository.clock(),
+                owner=owner,
+            )
+            folder, lock = self._home.make_hidden(record.session_id)
+        try:
+            write_durably(folder / ID, record.session_id.encode())
+            write_record(folder, record)
+            fsync_folder(self.folder)
+        except BaseException:
+            lock.release()
+            raise
+        return folder, lock, record
+
+    def _hold(self, record: SessionRecord) -> None:
+        why = f"live session {record.name} on {socket.gethostname()}"
+        point_id = bytes.fromhex(record.point_id)
+        hold = Hold(point_id, record.session_id, why, self._repository.clock())
+        put_hold(self._repository.sealed, hold)
+
+    def _publish(self, folder: Path, record: SessionRecord, name: str | None) -> SessionRecord:
+        with self._home.locked():
+            name = name or default_name(record.vm, self._home.names())
+            self._home.refuse_taken(name)
+            if name != record.name:
+                record = replace(record, name=name)
+                write_record(folder, record)
+            folder.rename(self.folder / name)
+            fsync_folder(self.folder)
+        return record
+
+    def _place(self, name: str) -> Path:
+        """Raises NoSuchSession, also where no session can be called that."""
+        try:
+            return self.folder / checked_name(name)
+        except UsageError:
+            raise NoSuchSession(f"there is no session {name!r} in {self.folder}") from None
+
+    def _state(self, folder: Path) -> SessionState:
+        record, in_use, problem = None, False, ""
+        try:
+            in_use = is_locked(folder)
+            record = own_record(folder)
+            if record.repository_id != self._id:
+                problem = "it is of another repository"
+            elif not (folder / NAMES).is_file():
+                problem = f"{folder / NAMES} is missing"
+        except BackpointError as error:
+            problem = str(error)
+        return SessionState(folder.name, folder, record, in_use, size_of(folder), problem)
+
+    def _open_base(self, point_id: str, number: int) -> BaseContent:
+        disks = self._repository.point(bytes.fromhex(point_id)).disks
+        if number >= len(disks):
+            raise ObjectDamaged(f"points/{point_id} has no disk {number}, and a session needs it")
+        return self._repository.open_disk(disks[number], self._cache)
+
+    def _clear_up(self) -> None:
+        """What starts and discards left that were killed. What does not work now is left again."""
+        left: list[tuple[Path, FolderLock]] = []
+        with suppress(BackpointError, OSError):
+            left = self._home.take_leftovers()
+        for folder, lock in left:
+            with suppress(BackpointError, OSError):
+                end_folder(folder, self._repository.sealed)
+            lock.release()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the system refuses, for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{what}: {error.strerror or error}") from error

@@ -13,7 +13,8 @@ from typing import Final
 from backpoint_repo.errors import UsageError
 
 HOME_FILE: Final = "home.json"
-"""In the folder of sessions; so no session is called that."""
+RESERVED: Final = frozenset((HOME_FILE, "lock", "lost+found"))
+"""What else is in the folder of sessions; so no session is called that."""
 NAME_MAX: Final = 80
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -22,7 +23,7 @@ _DIGITS_MAX: Final = 9
 
 def checked_name(name: str) -> str:
     """The name, as it is. Raises UsageError where a session cannot be called that."""
-    if len(name) > NAME_MAX or not _NAME.fullmatch(name) or name == HOME_FILE:
+    if len(name) > NAME_MAX or not _NAME.fullmatch(name) or name in RESERVED:
         raise UsageError(
             f"a session cannot be called {name!r}: up to {NAME_MAX} letters and digits without "
             "accents, and . _ + - but not at the beginning (_ may begin it)"

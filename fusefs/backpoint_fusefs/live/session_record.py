@@ -65,6 +65,17 @@ def read_record(folder: Path) -> SessionRecord:
     return record
 
 
+def own_record(folder: Path) -> SessionRecord:
+    """As `read_record`; SessionDamaged too where it is another session's than the folder says."""
+    record = read_record(folder)
+    if record.name != folder.name:
+        raise SessionDamaged(
+            f"{folder} is a copy of the session {record.name}, or was renamed: a session keeps its "
+            f"name, so rename it back to {record.name} or delete the copy"
+        )
+    return record
+
+
 def write_record(folder: Path, record: SessionRecord) -> None:
     """Durable when it returns; whoever looks finds the old one or this one. Raises OSError."""
     stored = {"version": VERSION, **asdict(record)}

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,8 @@ from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.kernel_notices import tell_kernel
 from backpoint_fusefs.kernel_readahead import raise_read_ahead
+from backpoint_fusefs.live.live_sessions import LiveSessions
+from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.mount_point import SUBTYPE, find_mount
 from backpoint_fusefs.open_file import PrefetchBudget
@@ -70,24 +73,16 @@ def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
 
 
 async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
-    repository, cache = plan.repository, ChunkCache(plan.cache_size)
-    watch = CatalogWatch(repository.catalog)
-    await trio.to_thread.run_sync(_load, watch)
-    workers = DecodeWorkers()
-    parts = MountParts(
-        watch,
-        PointShelf(repository, cache),
-        workers,
-        PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
-        MountLease(repository),
-        Owner(os.geteuid(), os.getegid(), plan.shared),
-        ToldOnce(),
-    )
-    realms = Realms(parts, ParserPool(streams=plan.streams))
-    operations = MountOperations(realms.of, watch, parts.tell)
-    _mount(operations, plan)
+    home = None if plan.live is None else SessionHome(plan.live, plan.repository)
+    parts = await _parts(plan, home)
+    sessions = None if home is None else LiveSessions(home, parts.shelf, parts.lease)
+    realms = Realms(parts, ParserPool(streams=plan.streams), sessions)
+    watch = parts.watch
+    _mount(MountOperations(realms.of, realms.writable_of, watch, parts.tell), plan)
     try:
         async with trio.open_nursery() as nursery:
+            if sessions is not None:
+                await nursery.start(sessions.run)
             nursery.start_soon(_end_at_signal)
             nursery.start_soon(watch.run, tell_kernel)
             nursery.start_soon(realms.places.run)
@@ -99,8 +94,33 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
         # Lazily where files are open: a process told to end must not hang on its readers.
         pyfuse3.close(unmount=True)
         realms.places.close()
-        workers.close()
+        if sessions is not None:
+            # What was written to them reaches the disk, and others may have them.
+            sessions.close()
+        parts.workers.close()
     _LOG.info("%s is unmounted", plan.mount_point)
+
+
+async def _parts(plan: MountPlan, home: SessionHome | None) -> MountParts:
+    changed = None if home is None else partial(_changed, home.folder)
+    watch = CatalogWatch(plan.repository.catalog, live=changed)
+    await trio.to_thread.run_sync(_load, watch)
+    return MountParts(
+        watch,
+        PointShelf(plan.repository, ChunkCache(plan.cache_size)),
+        DecodeWorkers(),
+        PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
+        MountLease(plan.repository),
+        Owner(os.geteuid(), os.getegid(), plan.shared),
+        ToldOnce(),
+    )
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0  # somebody moved it away under us
 
 
 def _load(watch: CatalogWatch) -> None:

@@ -13,8 +13,12 @@ _CACHE_SIZE_MIN: Final = 16 << 20
 
 _DESCRIPTION: Final = """
 Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, the
-guest's own files below guest/, and what is known about the point in point.json. Everything is
+guest's own files below guest/, and what is known about the point in point.json. All of that is
 read-only; new points appear by themselves.
+
+With --live the mount also has live/SESSION/, a point's folder that can be written to; nothing of
+it is lost when the mount ends or dies, but what no program had synced. Sessions are begun by
+`backpoint live start`; one that is begun while it is mounted appears by itself.
 
 The mount goes on in the background until `backpoint umount DIR`. Only the user who mounts can read
 it, unless --allow-others says otherwise. The agent credential cannot be used: disks are read with
@@ -23,6 +27,7 @@ the owner's key.
 _EXAMPLES: Final = """
 backpoint mount /mnt/backups
 backpoint mount --cache-size 1G --foreground /mnt/backups
+backpoint mount --live /var/lib/backpoint/sessions /mnt/backups
 """
 
 
@@ -43,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show alternate streams of NTFS that are too large for an extended attribute as files "
         "named FILE:STREAM",
+    )
+    parser.add_argument(
+        "--live",
+        metavar="SESSIONS",
+        type=Path,
+        help="show the live sessions of this folder, writable; the one that `backpoint live start "
+        "--live` was given (without it, `backpoint live list` says which folder it uses)",
     )
     parser.add_argument(
         "--cache-size",
@@ -66,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     repository = open_from(args)
     require_owner(repository, "mounting")
     tune_for_chunks()  # not before: what scrypt took would be kept too
-    plan = MountPlan(repository, place, cache_size, args.allow_others, args.streams)
+    live = None if args.live is None else args.live.absolute()
+    plan = MountPlan(repository, place, cache_size, args.allow_others, args.streams, live)
     if args.foreground:
         log_to_stderr()
         serve_mount(plan, lambda: _report(args, place))

@@ -1,19 +1,358 @@
-"""`backpoint boot`."""
+"""`backpoint boot`: a restore point as a running virtual machine."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT, add_live_option
+from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from backpoint_fusefs.boot.attending import Attendance
+    from backpoint_fusefs.boot.booted_point import BootedPoint, BootTerms
+    from backpoint_fusefs.boot.machine_plan import Forward
+    from backpoint_fusefs.boot.terminal_console import TerminalConsole
+    from backpoint_fusefs.live.session_home import SessionHome
+    from backpoint_repo.catalog import PointSummary
+    from backpoint_repo.repository import Repository
 
 HELP: Final = "run a restore point as a virtual machine"
+_GROUP: Final = "backpoint.boot"
+_VCENTER: Final = "vcenter"
+_BUSES: Final = ("pvscsi", "lsisas1068", "sata", "ide", "nvme")
+
+_DESCRIPTION: Final = """
+Run a restore point as a virtual machine, from the backup: nothing is restored before. What it
+writes goes to a live session, which is discarded at the end unless --keep or --session says
+otherwise; the point itself never changes.
+
+By QEMU on this machine (the default), with the hardware that the point's .vmx tells: firmware,
+cores, memory, disks and their controllers, network cards. What QEMU does not have is replaced, and
+said. It runs by KVM where KVM truly boots a guest, else by QEMU's own translation, ten times
+slower. No network is connected unless --isolated or --network user asks for one.
+
+On a terminal the guest's serial console is shown, and Ctrl-] ends the machine; --vnc shows its
+screen to a VNC client on this machine instead. Ctrl-C ends it where its console is not shown, and
+so does the guest's own shutdown.
+
+By --vcenter it is registered and powered on there, from an NFS export of this machine.
+"""
+_EXAMPLES: Final = """
+backpoint boot web01@latest
+backpoint boot web01@2026-11-20 --vnc --isolated --forward 8080:80
+backpoint boot db@latest --keep --memory 4G --network user
+backpoint boot --session db-1
+backpoint boot web01@latest --until "login:" --timeout 300 --json
+backpoint boot web01@latest --vcenter -c backpoint.toml --host esx1 --isolated
+"""
+_EXIT_CODES: Final = """\
+exit codes:
+  0 it ran and was ended, or --until was seen   2 wrong use
+  4 the repository or the session failed   5 a key or passphrase is wrong or not enough
+  7 vCenter failed   8 the machine did not start, or did not say what --until waits for
+  130 interrupted before it ran
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    del parser
+    environment = OPENS_REPOSITORY + LIVE_ENVIRONMENT
+    describe(
+        parser,
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        environment=environment,
+        exit_codes=_EXIT_CODES,
+    )
+    parser.add_argument(
+        "point",
+        metavar="VM@POINT",
+        nargs="?",
+        help="VM@latest, VM@TIME-PREFIX, VM@INDEX or VM@ID-PREFIX; not needed with --session",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--qemu", action="store_true", help="on this machine (the default)")
+    where.add_argument("--vcenter", action="store_true", help="on a host of a vCenter")
+    _add_session(parser)
+    _add_hardware(parser)
+    _add_watching(parser)
+    _add_vcenter(parser)
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--session",
+        metavar="SESSION",
+        help="run from this session, which stays; begun from VM@POINT where it is not there yet",
+    )
+    kept.add_argument("--keep", action="store_true", help="keep what was written, as a session")
+    add_live_option(parser)
+
+
+def _add_hardware(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--memory", metavar="SIZE", help="in place of what the VM had")
+    parser.add_argument("--cores", metavar="N", type=int, help="in place of what the VM had")
+    parser.add_argument(
+        "--disk-bus",
+        choices=_BUSES,
+        help="attach all disks there, for guests that have no driver for what is chosen",
+    )
+    parser.add_argument(
+        "--network",
+        choices=("none", "user"),
+        help="none: no cable (default); user: out through this machine, not in",
+    )
+    parser.add_argument(
+        "--isolated",
+        action="store_true",
+        help="a network that leads nowhere; with --vcenter its networks are disconnected",
+    )
+    parser.add_argument(
+        "--forward",
+        metavar="PORT:[ADDRESS:]GUEST-PORT",
+        action="append",
+        default=[],
+        help="reach a port of the guest at 127.0.0.1:PORT, isolated or not; ADDRESS: where the "
+        "guest has a fixed one; repeatable",
+    )
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--vnc", action="store_true", help="show its screen by VNC on 127.0.0.1")
+    shown.add_argument(
+        "--console", action="store_true", help="its serial console here (default on a terminal)"
+    )
+    parser.add_argument("--until", metavar="TEXT", help="end once its console says this")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end after so long")
+
+
+def _add_vcenter(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("with --vcenter")
+    group.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, help="the agent's configuration"
+    )
+    group.add_argument("--host", metavar="HOST", help="the ESXi host that runs it")
+    group.add_argument("--name", metavar="NAME", help="what the VM is called there")
+    group.add_argument(
+        "--export", metavar="ADDR", help="this machine's address as the host reaches it"
+    )
+    group.add_argument("--datastore", metavar="NAME", help="what the NFS datastore is called")
+    group.add_argument("--no-power-on", action="store_true", help="register it only")
 
 
 def run(args: argparse.Namespace) -> int:
-    """See --help."""
-    del args
-    return 2
+    """Raises UsageError, KeyFault, MachineFailed, and what sessions and stores raise."""
+    if args.vcenter:
+        return _run_in_vcenter(args)
+    import time
+
+    from backpoint_fusefs.boot.booted_point import discard_left_behind
+    from backpoint_fusefs.commands.live_commands.opening import open_home
+    from backpoint_repo.process_tuning import tune_for_chunks
+    from backpoint_repo.terminal import say
+
+    began = time.monotonic()
+    terms = _terms(args)
+    repository, home = open_home(args, "booting a point")
+    tune_for_chunks()  # not before: what scrypt took would be kept too
+    discard_left_behind(home, say)
+    point, begin = _point(args, repository, home)
+    console = _console(args)
+    with (
+        console or nullcontext(),
+        _booted(args, repository, home, (point, begin), terms, console) as booted,
+    ):
+        _tell_how(booted, console)
+        attendance = _attend(args, booted, console)
+    _report(args, booted, point, attendance, time.monotonic() - began)
+    if attendance.failure is not None:
+        raise attendance.failure
+    return 0
+
+
+def _run_in_vcenter(args: argparse.Namespace) -> int:
+    from importlib.metadata import entry_points
+
+    from backpoint_repo.errors import UsageError
+
+    for found in entry_points(group=_GROUP, name=_VCENTER):
+        code = found.load().run(args)
+        assert isinstance(code, int)
+        return code
+    raise UsageError("--vcenter needs the agent, which is not installed here")
+
+
+def _terms(args: argparse.Namespace) -> BootTerms:
+    from backpoint_fusefs.boot.booted_point import BootTerms
+    from backpoint_fusefs.boot.hardware import MEMORY_MIN
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.sizes import parse_size
+
+    memory = None if args.memory is None else parse_size(args.memory) >> 20
+    if memory is not None and memory < MEMORY_MIN:
+        raise UsageError(f"--memory must be at least {MEMORY_MIN} MiB")
+    if args.cores is not None and not 1 <= args.cores <= 255:
+        raise UsageError("--cores is 1 to 255")
+    if args.timeout is not None and not args.timeout > 0:
+        raise UsageError("--timeout is a number of seconds above 0")
+    if args.console and args.json:
+        raise UsageError("--console and --json both need stdout: give one of them")
+    forwards = tuple(_forward(text) for text in args.forward)
+    if args.network == "none" and (forwards or args.isolated):
+        raise UsageError("--network none has no cable: leave it out, or --isolated and --forward")
+    wanted = bool(args.network == "user" or args.isolated or forwards)
+    return BootTerms(
+        "user" if wanted else "none",
+        args.isolated or args.network != "user",
+        forwards,
+        display="vnc" if args.vnc else "none",
+        memory=memory,
+        cores=args.cores,
+        disk_bus=args.disk_bus,
+    )
+
+
+def _forward(text: str) -> Forward:
+    from backpoint_fusefs.boot.machine_plan import Forward
+    from backpoint_repo.errors import UsageError
+
+    host, _, rest = text.partition(":")
+    address, _, guest = rest.rpartition(":")
+    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (host, guest)):
+        raise UsageError(f"--forward {text!r} is not PORT:GUEST-PORT or PORT:ADDRESS:GUEST-PORT")
+    return Forward(int(host), int(guest), address)
+
+
+def _point(
+    args: argparse.Namespace, repository: Repository, home: SessionHome
+) -> tuple[PointSummary, bool]:
+    """The point to boot, and whether a session of it is to be begun."""
+    from backpoint_fusefs.live.errors import NoSuchSession
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.point_selector import select_point
+
+    points = repository.catalog.refresh()
+    there = next((state for state in home.list() if state.name == args.session), None)
+    if there is None or args.session is None:
+        if args.point is None:
+            if args.session is None:
+                raise UsageError("which point? Give VM@POINT, or --session for one that is there")
+            raise NoSuchSession(
+                f"there is no session {args.session!r}: give VM@POINT for one to be begun"
+            )
+        return select_point(points, args.point), True
+    record = there.record
+    if record is None:
+        raise UsageError(f"the session {args.session} cannot be used: {there.problem}")
+    selected = select_point(points, args.point or f"{record.vm}@{record.point_id}")
+    if selected.point_id.hex() not in (record.point_id, record.origin):
+        raise UsageError(f"the session {args.session} is not one of {args.point}")
+    return selected, False
+
+
+def _booted(
+    args: argparse.Namespace,
+    repository: Repository,
+    home: SessionHome,
+    what: tuple[PointSummary, bool],
+    terms: BootTerms,
+    console: TerminalConsole | None,
+) -> AbstractContextManager[BootedPoint]:
+    from backpoint_fusefs.boot.booted_point import boot_point, boot_session
+
+    point, begin = what
+    listener = None if console is None else console.show
+    if begin:
+        keep = args.keep or args.session is not None
+        return boot_point(
+            repository, home, point, terms, session=args.session, keep=keep, on_console=listener
+        )
+    return boot_session(repository, home, args.session, terms, listener)
+
+
+def _console(args: argparse.Namespace) -> TerminalConsole | None:
+    import sys
+
+    from backpoint_fusefs.boot.terminal_console import TerminalConsole
+
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    quiet = args.vnc or args.json or args.until is not None
+    return TerminalConsole() if args.console or (on_terminal and not quiet) else None
+
+
+def _tell_how(booted: BootedPoint, console: TerminalConsole | None) -> None:
+    from backpoint_fusefs.boot.terminal_console import ESCAPE_NAME
+    from backpoint_repo.terminal import say, warn
+
+    machine, hardware = booted.machine, booted.hardware
+    if machine.accelerator == "kvm":
+        say("it runs by KVM")
+    else:
+        warn(f"it runs by QEMU's own translation, slowly: {machine.why_not_kvm}")
+    for note in machine.notes:
+        warn(note)
+    say(
+        f"session {booted.session}: {hardware.firmware.upper()}, {hardware.cores} cores, "
+        f"{len(hardware.disks)} disks"
+    )
+    if machine.vnc is not None:
+        say(f"its screen: VNC at 127.0.0.1:{machine.vnc.port}, password {machine.vnc.password}")
+    say(f"{ESCAPE_NAME if console else 'Ctrl-C'} ends it")
+
+
+def _attend(
+    args: argparse.Namespace, booted: BootedPoint, console: TerminalConsole | None
+) -> Attendance:
+    from backpoint_fusefs.boot.attending import attend
+
+    return attend(booted.machine, args.until, args.timeout, console)
+
+
+def _report(
+    args: argparse.Namespace,
+    booted: BootedPoint,
+    point: PointSummary,
+    attendance: Attendance,
+    seconds: float,
+) -> None:
+    from backpoint_repo.sizes import format_duration
+    from backpoint_repo.terminal import print_record, say
+
+    kept = bool(args.keep or args.session is not None)
+    if args.json:
+        print_record(_record(booted, point, attendance) | {"kept": kept, "duration_s": seconds})
+        return
+    if attendance.sign is not None:
+        took = format_duration(attendance.sign.seconds)
+        say(f"it said {attendance.sign.detail!r}, {took} after its start")
+    say(f"ended: {attendance.ended}")
+    if kept:
+        say(
+            f"session {booted.session} is kept: `backpoint boot --session {booted.session}` goes "
+            "on with it, `backpoint live commit` makes a point of it, `live discard` ends it"
+        )
+
+
+def _record(booted: BootedPoint, point: PointSummary, attendance: Attendance) -> dict[str, Any]:
+    machine, sign = booted.machine, attendance.sign
+    return {
+        "type": "boot",
+        "vm": point.vm,
+        "point_id": point.point_id.hex(),
+        "session": booted.session,
+        "accelerator": machine.accelerator,
+        "why_not_kvm": machine.why_not_kvm,
+        "notes": list(machine.notes),
+        "ended": attendance.ended,
+        "sign": None
+        if sign is None
+        else {"kind": sign.kind, "detail": sign.detail, "seconds": round(sign.seconds, 3)},
+        "error": None if attendance.failure is None else str(attendance.failure),
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT, add_live_option
+from backpoint_fusefs.boot.command_options import add_boot_options, terms_of, vcenter_module
+from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT
 from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 
     from backpoint_fusefs.boot.attending import Attendance
     from backpoint_fusefs.boot.booted_point import BootedPoint, BootTerms
-    from backpoint_fusefs.boot.machine_plan import Forward
     from backpoint_fusefs.boot.terminal_console import TerminalConsole
     from backpoint_fusefs.live.session_home import SessionHome
     from backpoint_repo.catalog import PointSummary
     from backpoint_repo.repository import Repository
 
 HELP: Final = "run a restore point as a virtual machine"
-_GROUP: Final = "backpoint.boot"
-_VCENTER: Final = "vcenter"
-_BUSES: Final = ("pvscsi", "lsisas1068", "sata", "ide", "nvme")
 
 _DESCRIPTION: Final = """
 Run a restore point as a virtual machine, from the backup: nothing is restored before. What it
@@ -33,7 +29,7 @@ otherwise; the point itself never changes.
 
 By QEMU on this machine (the default), with the hardware that the point's .vmx tells: firmware,
 cores, memory, disks and their controllers, network cards. What QEMU does not have is replaced, and
-said. It runs by KVM where KVM truly boots a guest, else by QEMU's own translation, ten times
+said. It runs by KVM where KVM truly boots a guest, else by QEMU's own translation, much
 slower. No network is connected unless --isolated or --network user asks for one.
 
 On a terminal the guest's serial console is shown, and Ctrl-] ends the machine; --vnc shows its
@@ -78,73 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--qemu", action="store_true", help="on this machine (the default)")
     where.add_argument("--vcenter", action="store_true", help="on a host of a vCenter")
-    _add_session(parser)
-    _add_hardware(parser)
-    _add_watching(parser)
-    _add_vcenter(parser)
-
-
-def _add_session(parser: argparse.ArgumentParser) -> None:
-    kept = parser.add_mutually_exclusive_group()
-    kept.add_argument(
-        "--session",
-        metavar="SESSION",
-        help="run from this session, which stays; begun from VM@POINT where it is not there yet",
-    )
-    kept.add_argument("--keep", action="store_true", help="keep what was written, as a session")
-    add_live_option(parser)
-
-
-def _add_hardware(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--memory", metavar="SIZE", help="in place of what the VM had")
-    parser.add_argument("--cores", metavar="N", type=int, help="in place of what the VM had")
-    parser.add_argument(
-        "--disk-bus",
-        choices=_BUSES,
-        help="attach all disks there, for guests that have no driver for what is chosen",
-    )
-    parser.add_argument(
-        "--network",
-        choices=("none", "user"),
-        help="none: no cable (default); user: out through this machine, not in",
-    )
-    parser.add_argument(
-        "--isolated",
-        action="store_true",
-        help="a network that leads nowhere; with --vcenter its networks are disconnected",
-    )
-    parser.add_argument(
-        "--forward",
-        metavar="PORT:[ADDRESS:]GUEST-PORT",
-        action="append",
-        default=[],
-        help="reach a port of the guest at 127.0.0.1:PORT, isolated or not; ADDRESS: where the "
-        "guest has a fixed one; repeatable",
-    )
-
-
-def _add_watching(parser: argparse.ArgumentParser) -> None:
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--vnc", action="store_true", help="show its screen by VNC on 127.0.0.1")
-    shown.add_argument(
-        "--console", action="store_true", help="its serial console here (default on a terminal)"
-    )
-    parser.add_argument("--until", metavar="TEXT", help="end once its console says this")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end after so long")
-
-
-def _add_vcenter(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("with --vcenter")
-    group.add_argument(
-        "-c", "--config", metavar="FILE", type=Path, help="the agent's configuration"
-    )
-    group.add_argument("--host", metavar="HOST", help="the ESXi host that runs it")
-    group.add_argument("--name", metavar="NAME", help="what the VM is called there")
-    group.add_argument(
-        "--export", metavar="ADDR", help="this machine's address as the host reaches it"
-    )
-    group.add_argument("--datastore", metavar="NAME", help="what the NFS datastore is called")
-    group.add_argument("--no-power-on", action="store_true", help="register it only")
+    add_boot_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -159,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.terminal import say
 
     began = time.monotonic()
-    terms = _terms(args)
+    terms = terms_of(args)
     repository, home = open_home(args, "booting a point")
     tune_for_chunks()  # not before: what scrypt took would be kept too
     discard_left_behind(home, say)
@@ -178,56 +108,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_in_vcenter(args: argparse.Namespace) -> int:
-    from importlib.metadata import entry_points
-
     from backpoint_repo.errors import UsageError
 
-    for found in entry_points(group=_GROUP, name=_VCENTER):
-        code = found.load().run(args)
-        assert isinstance(code, int)
-        return code
-    raise UsageError("--vcenter needs the agent, which is not installed here")
-
-
-def _terms(args: argparse.Namespace) -> BootTerms:
-    from backpoint_fusefs.boot.booted_point import BootTerms
-    from backpoint_fusefs.boot.hardware import MEMORY_MIN
-    from backpoint_repo.errors import UsageError
-    from backpoint_repo.sizes import parse_size
-
-    memory = None if args.memory is None else parse_size(args.memory) >> 20
-    if memory is not None and memory < MEMORY_MIN:
-        raise UsageError(f"--memory must be at least {MEMORY_MIN} MiB")
-    if args.cores is not None and not 1 <= args.cores <= 255:
-        raise UsageError("--cores is 1 to 255")
-    if args.timeout is not None and not args.timeout > 0:
-        raise UsageError("--timeout is a number of seconds above 0")
-    if args.console and args.json:
-        raise UsageError("--console and --json both need stdout: give one of them")
-    forwards = tuple(_forward(text) for text in args.forward)
-    if args.network == "none" and (forwards or args.isolated):
-        raise UsageError("--network none has no cable: leave it out, or --isolated and --forward")
-    wanted = bool(args.network == "user" or args.isolated or forwards)
-    return BootTerms(
-        "user" if wanted else "none",
-        args.isolated or args.network != "user",
-        forwards,
-        display="vnc" if args.vnc else "none",
-        memory=memory,
-        cores=args.cores,
-        disk_bus=args.disk_bus,
-    )
-
-
-def _forward(text: str) -> Forward:
-    from backpoint_fusefs.boot.machine_plan import Forward
-    from backpoint_repo.errors import UsageError
-
-    host, _, rest = text.partition(":")
-    address, _, guest = rest.rpartition(":")
-    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (host, guest)):
-        raise UsageError(f"--forward {text!r} is not PORT:GUEST-PORT or PORT:ADDRESS:GUEST-PORT")
-    return Forward(int(host), int(guest), address)
+    module = vcenter_module()
+    if module is None:
+        raise UsageError("--vcenter needs the agent, which is not installed here")
+    if args.point is None:
+        raise UsageError("which point? Give VM@POINT")
+    code = module.run(args)
+    assert isinstance(code, int)
+    return code
 
 
 def _point(

@@ -54,9 +54,12 @@ class Faults(Controlled):
     def question(
         self, vm: str, text: str, choices: Sequence[str], *, on_task: str = "", default: int = 0
     ) -> None:
-        """Let the VM ask, now or while the task `on_task` runs; choices have the keys "0", "1"."""
+        """Let the VM ask, now or while the task `on_task` runs; choices have the keys "0", "1".
+
+        vm "": the next one of which that task is asked.
+        """
         fields = {"text": text, "choices": list(choices), "method": on_task, "default": default}
-        self.control("question", vm=vm, **fields)
+        self.control("question" if vm else "question_any", vm=vm, **fields)
 
     def answers(self, vm: str) -> list[str]:
         """The keys of the choices that this VM's questions got."""

@@ -44,6 +44,7 @@ patch virtual_machine.go \
     's/^\t\tdiskBacking := disk.Backing.(\*types.VirtualDiskFlatVer2BackingInfo)$/\t\tdiskBacking := back(disk)\n\t\tif diskBacking == nil {\n\t\t\tcontinue\n\t\t}/' \
     's/^\t\t\tdevice.DeviceInfo.GetDescription().Summary = "".*/\t\t\tdevice.DeviceInfo = nil/' \
     's/^\t\terr := vm.configure(&req.Spec)$/\t\tvadpTracking(vm, \&req.Spec)\n&/' \
+    's/^\tvar changes \[\]types.PropertyChange$/\tvadpExtra(vm, spec)\n&/' \
     's/^\t\t\tnet = Map.FindByName(b.DeviceName, dc.Network).Reference()$/\t\t\tfound := Map.FindByName(b.DeviceName, dc.Network)\n\t\t\tif found == nil {\n\t\t\t\treturn new(types.InvalidDeviceBacking)\n\t\t\t}\n\t\t\tnet = found.Reference()/' \
     's/newUUID(strings.ToUpper(spec.Files.VmPathName)),/newUUID(fmt.Sprint(spec.Files.VmPathName, vm.Self)),/' \
     's/Path:      strings.TrimPrefix(file.Name(), datastore.Info.GetDatastoreInfo().Url),/Path: path.Join(vadpFolder(p.Path), file.Name()),/'

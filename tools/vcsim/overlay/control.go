@@ -71,10 +71,17 @@ func Control(line []byte) interface{} {
 
 // requests concern no VM, or any.
 var requests = map[string]func(line []byte) (reply, error){
-	"vms":           func([]byte) (reply, error) { return reply{"vms": allVMs()}, nil },
-	"datastores":    func([]byte) (reply, error) { return reply{"paths": datastorePaths()}, nil },
-	"file":          fileOf,
-	"fault":         addFault,
+	"vms":        func([]byte) (reply, error) { return reply{"vms": allVMs()}, nil },
+	"datastores": func([]byte) (reply, error) { return reply{"paths": datastorePaths()}, nil },
+	"file":       fileOf,
+	"fault":      addFault,
+	"question_any": func(l []byte) (reply, error) {
+		r := &questionRule{}
+		err := json.Unmarshal(l, r)
+		r.Count = 1
+		vadp.questions = append(vadp.questions, r)
+		return nil, err
+	},
 	"slow_tasks":    func(l []byte) (reply, error) { return add(l, &vadp.delays) },
 	"answer":        func(l []byte) (reply, error) { return add(l, &vadp.answers) },
 	"read_fault":    func(l []byte) (reply, error) { return add(l, &vadp.reads) },

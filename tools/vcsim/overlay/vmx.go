@@ -99,6 +99,9 @@ func (vm *VirtualMachine) describe(values map[string]string, device types.BaseVi
 		if b, ok := c.Backing.(*types.VirtualEthernetCardNetworkBackingInfo); ok {
 			values[name+".networkName"] = b.DeviceName
 		}
+		if c.Connectable != nil {
+			values[name+".startConnected"] = strings.ToUpper(strconv.FormatBool(c.Connectable.StartConnected))
+		}
 	default:
 		if name := vm.busName(device.GetVirtualDevice().Key); name != "" {
 			values[name+".present"] = "TRUE"
@@ -143,6 +146,10 @@ func (vm *VirtualMachine) relative(fileName string) string {
 }
 
 var (
+	cardName = regexp.MustCompile(`^ethernet(\d+)\.present$`)
+	// What is hardware, or has a place of its own in a ConfigInfo; all else is extraConfig.
+	described = regexp.MustCompile(`^((scsi|sata|nvme|ide|ethernet|floppy|serial|parallel)\d.*|config\.version|` +
+		`virtualhw\.version|displayname|guestos|firmware|memsize|numvcpus|uuid\.bios|vc\.uuid|ctkenabled)$`)
 	vmxLine  = regexp.MustCompile(`(?m)^\s*([\w.:]+)\s*=\s*"(.*)"\s*$`)
 	diskName = regexp.MustCompile(`^(scsi|sata|nvme)(\d+):(\d+)\.filename$`)
 )
@@ -172,7 +179,71 @@ func vadpVMX(spec *types.VirtualMachineConfigSpec) {
 	if n, err := strconv.Atoi(values["numvcpus"]); err == nil {
 		spec.NumCPUs = int32(n)
 	}
-	spec.DeviceChange = registeredDisks(values, vmx)
+	spec.DeviceChange = append(registeredDisks(values, vmx), registeredCards(values)...)
+	for _, m := range vmxLine.FindAllStringSubmatch(string(text), -1) {
+		if !described.MatchString(strings.ToLower(m[1])) {
+			spec.ExtraConfig = append(spec.ExtraConfig, &types.OptionValue{Key: m[1], Value: m[2]})
+		}
+	}
+}
+
+// registeredCards are the network cards that a .vmx names. A network that is not there is the one
+// that every host has.
+func registeredCards(values map[string]string) []types.BaseVirtualDeviceConfigSpec {
+	var numbers []int
+	for k, v := range values {
+		if m := cardName.FindStringSubmatch(k); m != nil && strings.EqualFold(v, "TRUE") {
+			number, _ := strconv.Atoi(m[1])
+			numbers = append(numbers, number)
+		}
+	}
+	sort.Ints(numbers)
+	var res []types.BaseVirtualDeviceConfigSpec
+	for _, number := range numbers {
+		name := fmt.Sprintf("ethernet%d", number)
+		network := values[name+".networkname"]
+		if network == "" || Map.FindByName(network, networks()) == nil {
+			network = "VM Network"
+		}
+		c := &types.VirtualVmxnet3{}
+		c.Key = int32(4000 + number)
+		c.MacAddress = values[name+".address"]
+		backing := &types.VirtualEthernetCardNetworkBackingInfo{}
+		backing.DeviceName = network
+		c.Backing = backing
+		start := !strings.EqualFold(values[name+".startconnected"], "FALSE")
+		c.Connectable = &types.VirtualDeviceConnectInfo{StartConnected: start, Connected: false, AllowGuestControl: true}
+		res = append(res, &types.VirtualDeviceConfigSpec{Operation: "add", Device: c})
+	}
+	return res
+}
+
+func networks() []types.ManagedObjectReference {
+	var res []types.ManagedObjectReference
+	for _, e := range Map.All("Network") {
+		res = append(res, e.Reference())
+	}
+	return res
+}
+
+// vadpExtra takes out of extraConfig what is about to be set anew; an empty value only takes out.
+func vadpExtra(vm *VirtualMachine, spec *types.VirtualMachineConfigSpec) {
+	replaced := map[string]bool{}
+	var set []types.BaseOptionValue
+	for _, o := range spec.ExtraConfig {
+		v := o.GetOptionValue()
+		replaced[v.Key] = true
+		if v.Value != "" {
+			set = append(set, o)
+		}
+	}
+	var kept []types.BaseOptionValue
+	for _, o := range vm.Config.ExtraConfig {
+		if !replaced[o.GetOptionValue().Key] {
+			kept = append(kept, o)
+		}
+	}
+	vm.Config.ExtraConfig, spec.ExtraConfig = kept, set
 }
 
 func takenInstance(uuid string) bool {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
-from backpoint_repo.command_parser import describe
+from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT, add_live_option
+from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from backpoint_fusefs.prove.proving import Proved, ProveTools
+    from backpoint_fusefs.prove.boot_trial import BootTrial
+    from backpoint_fusefs.prove.proving import ProveTools
     from backpoint_repo.catalog import PointSummary
     from backpoint_repo.proof import Level, Proof
     from backpoint_repo.repository import Repository
@@ -28,9 +30,9 @@ and every mount tell it. Levels build on one another; the first that fails ends 
   boot       the machine is booted by QEMU in a session that is thrown away, without any network,
              until it gives a sign of life; a screenshot is kept, for the owner's key only
 
-A sign of life is the text that --sign-text looks for on the serial console, a port of the guest
-that --sign-port names and that answers, or, where neither is given, a screen that has come to rest:
-the weakest of the three, and the proof says which it was.
+A sign of life is the text that --sign-text looks for on the serial console, or a port of the guest
+that --sign-port names and that answers. Where neither is given it is a login prompt on the console
+or a screen that has come to rest, whichever is first: a weak sign, and the proof says which it was.
 
 Without VM the newest point of every VM is tried; --random N tries N of them, those whose VM was
 proved longest ago first: for a timer that runs every night.
@@ -49,7 +51,10 @@ exit codes:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES, exit_codes=_EXIT_CODES)
+    environment = OPENS_REPOSITORY + LIVE_ENVIRONMENT
+    describe(
+        parser, _DESCRIPTION, examples=_EXAMPLES, environment=environment, exit_codes=_EXIT_CODES
+    )
     parser.add_argument("point", metavar="VM[@POINT]", nargs="?", help="default: every VM's newest")
     parser.add_argument(
         "--level",
@@ -70,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boot.add_argument("--sign-text", metavar="REGEX", help="a text on the guest's serial console")
     boot.add_argument("--sign-port", metavar="PORT", type=_count, help="a TCP port of the guest")
     boot.add_argument(
+        "--sign-address",
+        metavar="ADDRESS",
+        help="where the guest has that port, if it has a fixed address (default: it asks by DHCP)",
+    )
+    boot.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_count,
@@ -77,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for a sign of life (default: %(default)s)",
     )
     boot.add_argument("--memory", metavar="SIZE", help="of the machine (default: what the VM had)")
-    boot.add_argument("--live", metavar="DIR", help="where the session is kept meanwhile")
+    add_live_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -150,23 +160,47 @@ def _prove(
     from backpoint_repo.progress import progress
     from backpoint_repo.proof import Level
 
-    point = repository.point(summary.point_id)
-    size = point.size if level.rank >= Level.DATA.rank else 0
+    size = summary.size if level.rank >= Level.DATA.rank else 0
     with progress(f"proving {_name(summary)}", size, as_json=args.json) as advance:
-        tools = _tools(args, repository, advance)
-        proved = prove_point(tools, point, level, lambda _: None)
+        tools = _tools(args, repository, level, advance)
+        proved = prove_point(tools, summary, level, lambda _: None)
     _report(args, summary, proved.proof)
-    _warn_of_missing_boot(args, proved)
     put_proof(repository.sealed, proved.proof, proved.screenshot, proved.trace)
     return proved.proof.ok
 
 
-def _tools(args: argparse.Namespace, repository: Repository, advance: object) -> ProveTools:
-    raise NotImplementedError
+def _tools(
+    args: argparse.Namespace,
+    repository: Repository,
+    level: Level,
+    advance: Callable[[int], None],
+) -> ProveTools:
+    import random
+
+    from backpoint_fusefs.prove.proving import ProveTools
+    from backpoint_repo.point_structure import StructureProof
+    from backpoint_repo.proof import Level
+
+    boot = _boot_trial(args, repository) if level is Level.BOOT else None
+    structure = StructureProof(repository)
+    return ProveTools(repository, structure, args.files, random.Random(), advance, boot)
 
 
-def _warn_of_missing_boot(args: argparse.Namespace, proved: Proved) -> None:
-    raise NotImplementedError
+def _boot_trial(args: argparse.Namespace, repository: Repository) -> BootTrial:
+    from backpoint_fusefs.boot.booted_point import BootTerms
+    from backpoint_fusefs.live.session_home import SessionHome, default_home
+    from backpoint_fusefs.prove.boot_trial import BootTrial
+    from backpoint_fusefs.prove.signs_wanted import signs_wanted
+    from backpoint_repo.sizes import parse_size
+
+    signs = signs_wanted(args.sign_text, args.sign_port, args.sign_address)
+    terms = BootTerms(
+        "user" if signs.ports else "none",
+        forwards=signs.ports,
+        memory=None if args.memory is None else parse_size(args.memory) >> 20,
+    )
+    home = SessionHome(args.live or default_home(repository), repository)
+    return BootTrial(repository, home, terms, signs, args.timeout)
 
 
 def _report(args: argparse.Namespace, summary: PointSummary, proof: Proof) -> None:

@@ -2,18 +2,105 @@
 every network, until a sign of life.
 
 Decides what a boot claims: the sign that was seen and how long it took, nothing about what the
-guest would do for its users. How a machine is started and watched is in `boot/`.
+guest would do for its users. That a machine cannot be started at all (no QEMU, no memory) is no
+verdict on its point and is raised. How it is started and watched is in `boot/`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from backpoint_fusefs.boot.booted_point import OWNER, BootedPoint, BootTerms, boot_session
+from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
+from backpoint_fusefs.boot.sign_of_life import SignOfLife, Signs, await_sign
+from backpoint_fusefs.live.session_home import SessionHome
+from backpoint_fusefs.live.trace_files import ask_for_trace, put_ranges_ahead, recorded_trace
 from backpoint_fusefs.prove.trial import Trial
-from backpoint_repo.point import Point
+from backpoint_repo.boot_trace import TracedRange
+from backpoint_repo.catalog import PointSummary
+from backpoint_repo.point_proof import newest_trace
+from backpoint_repo.repository import Repository
 
 
-class BootTrial(Protocol):
-    """Boots one point after the other."""
+class BootTrial:
+    """Boots one point after the other. To be used while this process has one thread."""
 
-    def run(self, point: Point) -> Trial: ...
+    def __init__(
+        self,
+        repository: Repository,
+        home: SessionHome,
+        terms: BootTerms,
+        signs: Signs,
+        timeout_s: float,
+    ) -> None:
+        self._repository = repository
+        self._home = home
+        self._terms = terms
+        self._signs = signs
+        self._timeout_s = timeout_s
+
+    def run(self, point: PointSummary) -> Trial:
+        """Raises MachineFailed where it cannot be tried, and what sessions, mounts and stores
+        raise."""
+        state = self._home.start(point, None, OWNER)
+        try:
+            self._prepare(state.folder, point)
+            with boot_session(self._repository, self._home, state.name, self._terms) as booted:
+                seen = self._watch(booted)
+                picture = _picture(booted, seen)
+            return _trial(booted, seen, picture, recorded_trace(state.folder))
+        finally:
+            self._home.discard(state.name)
+
+    def _prepare(self, session: Path, point: PointSummary) -> None:
+        """What this boot reads is written down, what the last one read is fetched ahead."""
+        with suppress(OSError):
+            ask_for_trace(session)
+            put_ranges_ahead(session, last_boot(self._repository, point.vm))
+
+    def _watch(self, booted: BootedPoint) -> SignOfLife | NoSignOfLife:
+        try:
+            return await_sign(booted.machine, self._signs, self._timeout_s)
+        except NoSignOfLife as failure:
+            return failure
+
+
+def last_boot(repository: Repository, vm: str) -> Sequence[TracedRange]:
+    """What the last proved boot of a VM read, in order. Raises as `newest_trace`."""
+    own = [point.point_id for point in repository.catalog.refresh() if point.vm == vm]
+    found = newest_trace(repository.sealed, own)
+    return found[1] if found else ()
+
+
+def _picture(booted: BootedPoint, seen: SignOfLife | NoSignOfLife) -> bytes | None:
+    if isinstance(seen, NoSignOfLife):
+        return seen.screenshot
+    with suppress(MachineFailed):
+        return booted.machine.screenshot()
+    return None
+
+
+def _trial(
+    booted: BootedPoint,
+    seen: SignOfLife | NoSignOfLife,
+    picture: bytes | None,
+    trace: Sequence[TracedRange],
+) -> Trial:
+    machine = booted.machine
+    notes = machine.notes
+    if machine.accelerator != "kvm":
+        notes += (f"emulated, not by KVM: {machine.why_not_kvm}",)
+    if isinstance(seen, NoSignOfLife):
+        return Trial(False, str(seen), notes, accelerator=machine.accelerator, screenshot=picture)
+    return Trial(
+        True,
+        f"{seen.detail}, {seen.seconds:.1f} s after its start",
+        notes,
+        f"{seen.kind}: {seen.detail}",
+        seen.seconds,
+        machine.accelerator,
+        picture,
+        trace,
+    )

@@ -18,6 +18,7 @@ from backpoint_fusefs.prove.data import unreadable_data
 from backpoint_fusefs.prove.trees import look_at_trees
 from backpoint_fusefs.prove.trial import Trial
 from backpoint_repo.boot_trace import TracedRange
+from backpoint_repo.catalog import PointSummary
 from backpoint_repo.point import Point
 from backpoint_repo.point_structure import StructureProof
 from backpoint_repo.proof import LEVELS, Level, Proof, Step
@@ -52,7 +53,7 @@ class Proved:
 
 
 def prove_point(
-    tools: ProveTools, point: Point, level: Level, entering: Callable[[Level], None]
+    tools: ProveTools, chosen: PointSummary, level: Level, entering: Callable[[Level], None]
 ) -> Proved:
     """Try a point up to `level`. entering: called as each level begins.
 
@@ -60,7 +61,8 @@ def prove_point(
     that raises: that is no verdict on the point.
     """
     started, steps, last = time.monotonic(), list[Step](), Trial(ok=True, detail="")
-    trials = _trials(tools, point)
+    point = tools.repository.point(chosen.point_id)
+    trials = _trials(tools, chosen, point)
     for one in LEVELS[: level.rank + 1]:
         entering(one)
         began = time.monotonic()
@@ -83,10 +85,12 @@ def prove_point(
     return Proved(proof, last.screenshot, last.trace)
 
 
-def _trials(tools: ProveTools, point: Point) -> Mapping[Level, Callable[[], Trial]]:
+def _trials(
+    tools: ProveTools, chosen: PointSummary, point: Point
+) -> Mapping[Level, Callable[[], Trial]]:
     def boot() -> Trial:
         assert tools.boot is not None, "a boot needs to be told how"
-        return tools.boot.run(point)
+        return tools.boot.run(chosen)
 
     return {
         Level.STRUCTURE: lambda: _structure(tools, point),

@@ -35,8 +35,9 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prove(repository: Repository, point: Point, level: Level = Level.TREES) -> Proof:
     fresh = reopened(repository)
+    (chosen,) = [one for one in fresh.catalog.refresh() if one.point_id == point.point_id]
     tools = ProveTools(fresh, StructureProof(fresh), 5, random.Random(1), lambda _: None)
-    return prove_point(tools, point, level, lambda _: None).proof
+    return prove_point(tools, chosen, level, lambda _: None).proof
 
 
 def hurt(store: Store, key: str, offset: int) -> None:
@@ -127,9 +128,10 @@ def test_every_file_may_be_drawn(guest: Path) -> None:
     with mounted(guest, read_only=True) as root:
         files = sum(path.is_file() and not path.is_symlink() for path in root.rglob("*"))
     repository = new_repository(MemoryStore())
-    point = back_up(repository, "vm", RawImage(guest))
+    back_up(repository, "vm", RawImage(guest))
     tools = ProveTools(
         repository, StructureProof(repository), 10_000, random.Random(1), lambda _: None
     )
-    proof = prove_point(tools, point, Level.TREES, lambda _: None).proof
+    (chosen,) = repository.catalog.refresh()
+    proof = prove_point(tools, chosen, Level.TREES, lambda _: None).proof
     assert f"{files} files read" in proof.steps[-1].detail

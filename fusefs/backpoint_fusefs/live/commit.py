@@ -7,6 +7,7 @@ for `holder.py`, what a point keeps of it for `commit_plan.py`.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.holder import hold
 from backpoint_fusefs.live.overlay.overlay_disk import CutDisk
 from backpoint_fusefs.live.session_cut import CutFolder
+from backpoint_fusefs.live.session_disks import DISKS
 from backpoint_fusefs.live.session_home import SessionHome
+from backpoint_fusefs.live.session_names import checked_name
 from backpoint_fusefs.live.session_record import SessionRecord, read_record
 from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
@@ -29,7 +32,6 @@ from backpoint_repo.point import Point
 from backpoint_repo.point_hold import Hold, drop_holds, put_hold
 from backpoint_repo.repository import Repository
 
-DISKS: Final = "disks"
 _CACHE_BYTES: Final = 64 << 20
 """Only the borders of what was written are read from the point below."""
 
@@ -54,7 +56,7 @@ def commit_session(
     UsageError where the point would not be what the machine saw, and what a store raises.
     """
     require_owner(repository, "committing a session")
-    folder = home.folder / name
+    folder = home.folder / checked_name(name)
     with alone_with(folder):
         with hold(home, name) as holder:
             through = holder.cut()
@@ -106,13 +108,14 @@ def _open_jobs(
         # Of a deleted disk no layer counts: it is what lies below.
         floor = cut.through if number in plan.deleted else cut.record.floor
         source = CutDisk(folder / DISKS / str(number), base, floor, cut.through)
+        source.name = f"live session {cut.record.name}, disk{number}"
         yield DiskJob(disk.key, source, source.written(), resizable=True)
 
 
 def _go_on(repository: Repository, home: SessionHome, cut: _Cut, point: Point) -> None:
     """Held first, then stood upon; what a crash leaves is one hold too many, never one too few."""
     record, sealed = cut.record, repository.sealed
-    why = f"live session {record.name}"
+    why = f"live session {record.name} on {socket.gethostname()}"
     put_hold(sealed, Hold(point.point_id, record.session_id, why, repository.clock()))
     with hold(home, record.name) as holder:
         if holder.session_id != record.session_id:

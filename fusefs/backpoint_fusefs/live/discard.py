@@ -9,6 +9,7 @@ from backpoint_fusefs.live.commit_lock import alone_with
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
 from backpoint_fusefs.live.holder import hold
 from backpoint_fusefs.live.session_home import SessionHome, SessionState
+from backpoint_fusefs.live.session_names import checked_name
 
 
 def find_session(home: SessionHome, name: str) -> SessionState:
@@ -26,7 +27,7 @@ def discard_session(home: SessionHome, name: str) -> int:
 
     Raises NoSuchSession, SessionInUse, and what a store raises.
     """
-    with alone_with(home.folder / name):
+    with alone_with(home.folder / checked_name(name)):
         try:
             with hold(home, name) as holder:
                 if holder.remote:

@@ -24,6 +24,7 @@ from backpoint_fusefs.live.control_protocol import (
 from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_home import SessionHome
+from backpoint_fusefs.live.session_names import checked_name
 
 _PATIENCE_S: Final = 3.0
 """A process that starts or ends has the lock already, or still, and answers nobody."""
@@ -110,6 +111,7 @@ def hold(home: SessionHome, name: str) -> Iterator[Holder]:
     Raises NoSuchSession, SessionDamaged, and SessionInUse where another process has the session
     and does not answer.
     """
+    checked_name(name)
     reached = _reach(home, name)
     if isinstance(reached, RemoteHolder):
         yield reached

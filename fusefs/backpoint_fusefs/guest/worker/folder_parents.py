@@ -22,8 +22,9 @@ _FOLDERS_MAX: Final = 300_000
 class KnowsParents(Protocol):
     """A filesystem whose folders tell where they are."""
 
-    def parent(self, folder: FileId) -> FileId:
-        """Of a folder that is not the root. Raises GuestError."""
+    def parent(self, folder: FileId) -> FileId | None:
+        """Of a folder that is not the root; None where this one does not tell. What it says is
+        not held against the other's entries. Raises GuestError."""
         ...
 
 
@@ -39,8 +40,9 @@ class FolderParents:
         """The folder it lies in, None where that is not known; whether to ask again."""
         if folder == self._files.root:
             return None, False
-        if isinstance(self._files, KnowsParents):
-            return self._files.parent(folder), False
+        told = self._files.parent(folder) if isinstance(self._files, KnowsParents) else None
+        if told is not None:
+            return told, False
         left = _ENTRIES_AT_ONCE
         while folder not in self._parents and self._ahead and left > 0:
             left -= self._walk(self._ahead.popleft())

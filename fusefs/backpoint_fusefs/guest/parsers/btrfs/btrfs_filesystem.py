@@ -31,6 +31,7 @@ from backpoint_fusefs.guest.parsers.btrfs.file_extents import FileExtents
 from backpoint_fusefs.guest.parsers.btrfs.items import (
     DIR_INDEX,
     INODE_ITEM,
+    INODE_REF,
     INODE_SIZE,
     ROOT_ITEM,
     XATTR_ITEM,
@@ -118,6 +119,17 @@ class BtrfsFilesystem:
         if not stat.S_ISDIR(self.stat(folder).mode):
             raise GuestDamaged(f"the inode {folder.ino} is not a folder")
         return self._entries(folder) if folder.ino != _PLACEHOLDER else ()
+
+    def parent(self, folder: FileId) -> FileId | None:
+        """See `folder_parents.KnowsParents`. The top of a subvolume does not tell."""
+        tree, ino = folder
+        if ino in (ROOT_FOLDER, _PLACEHOLDER):
+            return None
+        low, high = (ino, INODE_REF, 0), (ino, INODE_REF + 1, 0)
+        found = next(self._subvolumes.tree(tree).items(low, high), None)
+        return (
+            None if found is None or not 0 < found[0][2] < _INO_MAX else FileId(tree, found[0][2])
+        )
 
     def readlink(self, file: FileId) -> bytes:
         found = self.stat(file)

@@ -50,6 +50,19 @@ class Directory:
                 self._check(block)
             yield from self._in_block(block)
 
+    def parent(self) -> FileId | None:
+        """The folder it lies in, by its `..`, the second entry of the first block; None where that
+        is elsewhere. Raises GuestError."""
+        if not self._inode.is_folder or self._inode.flags & INLINE_DATA:
+            return None
+        block = next(self._content(), b"")
+        if len(block) < 2 * _SHORTEST:
+            return None
+        ino, _, name_length = _ENTRY.unpack_from(block, _SHORTEST)
+        name_at = _SHORTEST + _NAME_AT
+        named = block[name_at : name_at + name_length] == b".."
+        return FileId(0, ino) if named and 0 < ino <= self._superblock.inodes else None
+
     def _content(self) -> Iterator[bytes]:
         """Its blocks, several read at once."""
         size = self._blocks.size

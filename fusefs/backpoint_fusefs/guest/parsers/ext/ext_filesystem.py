@@ -87,6 +87,10 @@ class ExtFilesystem:
     def entries(self, folder: FileId) -> Iterable[DirEntry]:
         return Directory(self._blocks, self._superblock, self._inode(folder)).entries()
 
+    def parent(self, folder: FileId) -> FileId | None:
+        """See `folder_parents.KnowsParents`."""
+        return Directory(self._blocks, self._superblock, self._inode(folder)).parent()
+
     def readlink(self, file: FileId) -> bytes:
         inode = self._inode(file)
         if not inode.is_link:

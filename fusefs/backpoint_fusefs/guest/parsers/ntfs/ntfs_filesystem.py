@@ -22,7 +22,7 @@ from backpoint_fusefs.guest.filesystem import (
     VolumeImage,
     check_extents,
 )
-from backpoint_fusefs.guest.parsers.ntfs.attribute import DATA, Attribute
+from backpoint_fusefs.guest.parsers.ntfs.attribute import DATA, FILE_NAME, Attribute
 from backpoint_fusefs.guest.parsers.ntfs.cleanliness import (
     LOG_RECORD,
     VOLUME_RECORD,
@@ -97,6 +97,12 @@ class NtfsFilesystem:
                 yield DirEntry(name, FileId(0, record))
         if self._streams:
             yield from self._stream_entries(taken)
+
+    def parent(self, folder: FileId) -> FileId | None:
+        """See `folder_parents.KnowsParents`."""
+        name = self._folder(folder).first(FILE_NAME)
+        record = int.from_bytes(name.value[:6], "little") if name and name.value else 0
+        return FileId(0, record) if record == _ROOT or record >= _FIRST_FILE else None
 
     def readlink(self, file: FileId) -> bytes:
         nature = file_nature(self._table, self._file(file.ino))

@@ -40,6 +40,24 @@ def folder_entries(reader: BlockReader, folder: Inode) -> Iterator[DirEntry]:
         yield from _in_blocks(reader, folder)
 
 
+def folder_parent(reader: BlockReader, folder: Inode) -> int | None:
+    """The inode of the folder it lies in: in the header, or by `..`, which is the second entry."""
+    superblock, raw = reader.superblock, folder.data_fork.raw
+    if folder.format == FORMAT_LOCAL:
+        ino = int.from_bytes(raw[2:10] if raw[1:2] != b"\0" else raw[2:6], "big")
+        return ino if superblock.is_inode_number(ino) else None
+    unit_blocks = superblock.folder_block_size // superblock.block_size
+    first = next(units(reader, folder.ino, folder.data_fork, unit_blocks, 0, unit_blocks), None)
+    if first is None:
+        return None
+    at = _HEADER_SIZE[superblock.version] + (
+        1 + _ENTRY_HEADER + superblock.has_file_types + _TAG_SIZE + 7 & ~7
+    )
+    ino, name_length = _ENTRY.unpack_from(first.data, at)
+    name = first.data[at + _ENTRY_HEADER : at + _ENTRY_HEADER + name_length]
+    return ino if name == b".." and superblock.is_inode_number(ino) else None
+
+
 def _in_inode(folder: Inode, superblock: Superblock) -> list[DirEntry]:
     raw = folder.data_fork.raw
     if not 6 <= folder.size <= len(raw):

@@ -24,7 +24,7 @@ from backpoint_fusefs.guest.parsers.xfs.access_list import with_access_lists
 from backpoint_fusefs.guest.parsers.xfs.attributes import attributes
 from backpoint_fusefs.guest.parsers.xfs.block_reader import BlockReader
 from backpoint_fusefs.guest.parsers.xfs.extent_map import mappings
-from backpoint_fusefs.guest.parsers.xfs.folder import folder_entries
+from backpoint_fusefs.guest.parsers.xfs.folder import folder_entries, folder_parent
 from backpoint_fusefs.guest.parsers.xfs.inode import Inode
 from backpoint_fusefs.guest.parsers.xfs.inode_table import InodeTable
 from backpoint_fusefs.guest.parsers.xfs.link_target import link_target
@@ -59,6 +59,11 @@ class XfsFilesystem:
 
     def entries(self, folder: FileId) -> Iterator[DirEntry]:
         return folder_entries(self._reader, self._inode(folder, stat.S_IFDIR))
+
+    def parent(self, folder: FileId) -> FileId | None:
+        """See `folder_parents.KnowsParents`."""
+        ino = folder_parent(self._reader, self._inode(folder, stat.S_IFDIR))
+        return None if ino is None else FileId(0, ino)
 
     def readlink(self, file: FileId) -> bytes:
         return link_target(self._reader, self._inode(file, stat.S_IFLNK))

@@ -4,7 +4,8 @@ Decides how QEMU is started, watched and ended (QMP on a private socket), and th
 where it truly boots, else TCG. The disks are files that somebody else keeps.
 
 Beyond the first contract: the plan is in `machine_plan.py`; a listener gets the console's output,
-in place of a switch in the plan; `notes`, `vnc`, `firmware_log`, `pixels` and `connections`.
+in place of a switch in the plan; `notes`, `vnc`, `firmware_log`, `pixels`,
+`screen_text` and `connections`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ __all__ = ["Display", "Forward", "Machine", "MachinePlan", "Network", "VncAccess
 
 _PICTURE_MAX: Final = 256 << 20
 """A screen of 8192 times 8192 points."""
+_TEXT_MEMORY: Final = 0xB8000
+_TEXT_COLUMNS: Final = 80
+_TEXT_ROWS: Final = 25
 _TYPING_S: Final = 10.0
 _PASSWORD_SIZE: Final = 8
 """All that VNC looks at."""
@@ -138,6 +142,15 @@ class Machine:
         """The same as a PPM, to be compared. Raises MachineFailed."""
         return self._picture("ppm")
 
+    def screen_text(self) -> list[str]:
+        """Lines that are on a screen in VGA's text mode, without empty ones; what is in its memory
+        in other modes. Raises MachineFailed."""
+        where = {"val": _TEXT_MEMORY, "size": 2 * _TEXT_COLUMNS * _TEXT_ROWS}
+        data = self._saved("screen.text", "pmemsave", **where)
+        text = data[::2].decode("cp437")
+        rows = (text[at : at + _TEXT_COLUMNS] for at in range(0, len(text), _TEXT_COLUMNS))
+        return [row for line in rows if (row := line.replace("\0", " ").strip())]
+
     def connections(self) -> str:
         """The user network's table of connections, as QEMU shows it. Raises MachineFailed."""
         shown = self._qmp.execute("human-monitor-command", **{"command-line": "info usernet"})
@@ -156,8 +169,12 @@ class Machine:
         self._qemu.end()
 
     def _picture(self, kind: str) -> bytes:
-        path = Path(self._scratch) / f"screen.{kind}"
-        self._qmp.execute("screendump", filename=str(path), format=kind)
+        return self._saved(f"screen.{kind}", "screendump", format=kind)
+
+    def _saved(self, name: str, command: str, **arguments: object) -> bytes:
+        """What QEMU writes to a file."""
+        path = Path(self._scratch) / name
+        self._qmp.execute(command, filename=str(path), **arguments)
         try:
             with path.open("rb") as file:
                 data = file.read(_PICTURE_MAX + 1)

@@ -30,6 +30,14 @@ _GAVE_UP: Final = (
     (b"BdsDxe: No bootable option or device was found", "the firmware found nothing to boot from"),
     (b"UEFI Interactive Shell", "the firmware found nothing to boot from and is in its own shell"),
 )
+_TEXT_MODE: Final = (720, 400)
+# Where firmware, boot loaders and kernels stand still because they cannot go on.
+_STUCK: Final = re.compile(
+    r"^Booting from |not a bootable disk|press any key|operating system not found"
+    r"|missing operating system|(BOOTMGR|NTLDR) is missing|grub rescue>|^(GRUB|LI?)$"
+    r"|kernel panic|\(initramfs\)|^boot failed|dracut:/|disk error|press ctrl.alt.del",
+    re.IGNORECASE,
+)
 
 SignKind = Literal["console", "port", "screen"]
 
@@ -101,9 +109,9 @@ class _Watch:
                         return self._sign("port", f"port {forward.guest_port}: {answer}")
             if self._signs.settled_s is not None and now >= self._next_screen:
                 self._next_screen = now + _SCREEN_EVERY_S
-                if self._screen.settled(parse_picture(self._machine.pixels()), now):
+                if self._screen.settled(self._machine, now):
                     what = f"the screen stands still for {self._signs.settled_s:g} s"
-                    return self._sign("screen", what)
+                    return self._sign("screen", what + self._screen.where)
         return None
 
     @property
@@ -131,21 +139,37 @@ class _ScreenWatch:
         self._last: Picture | None = None
         self._still_since = 0.0
         self._changed = False
+        self._line = ""
 
-    def settled(self, picture: Picture | None, now: float) -> bool:
+    def settled(self, machine: Machine, now: float) -> bool:
+        picture = parse_picture(machine.pixels())
         if picture is None or self._last is None or not picture.same_as(self._last):
             self._changed = self._changed or self._last is not None
-            self._last, self._still_since = picture, now
+            self._last, self._still_since, self._line = picture, now, ""
             return False
-        still = now - self._still_since >= self._settled_s
-        return still and self._changed and not picture.is_blank
+        if now - self._still_since < self._settled_s or not self._changed or picture.is_blank:
+            return False
+        self._line = _last_line(machine, picture)
+        return not _STUCK.search(self._line)
+
+    @property
+    def where(self) -> str:
+        """The last line of a screen of text."""
+        return f" at {self._line!r}" if self._line else ""
 
     @property
     def state(self) -> str:
         if not self._changed:
             return "the screen never changed"
+        if self._line:
+            return f"the screen stands{self.where}"
         blank = self._last is not None and self._last.is_blank
         return "the screen is blank" if blank else "the screen does not stand still"
+
+
+def _last_line(machine: Machine, picture: Picture) -> str:
+    lines = machine.screen_text() if (picture.width, picture.height) == _TEXT_MODE else []
+    return printable(lines[-1])[:_LINE_MAX] if lines else ""
 
 
 def _firmware_gave_up(machine: Machine) -> str:

@@ -55,7 +55,7 @@ def plan_commit(record: SessionRecord, below: Point, cut: CutFolder, vm: str | N
             *_about_disks(below, cut, there),
             *_about_files(cut, len(wanted) - len(kept)),
         ),
-        _capture(record, below, same_vm=vm in (None, record.vm, below.vm)),
+        _capture(record, below, same_vm=(vm or record.vm) == below.vm),
     )
 
 
@@ -102,9 +102,8 @@ def _distinct(files: list[CutFile]) -> dict[str, CutFile]:
 
 
 def _capture(record: SessionRecord, below: Point, *, same_vm: bool) -> dict[str, Any]:
-    which: dict[str, Any] = {
-        name: below.capture[name] for name in _IDENTITY if name in below.capture
-    }
+    known = below.capture.items() if same_vm else ()
+    which = {name: fact for name, fact in known if name in _IDENTITY}
     origin = {
         "session": record.name,
         "session_id": record.session_id,

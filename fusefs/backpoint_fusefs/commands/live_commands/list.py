@@ -88,7 +88,7 @@ def _print_table(states: list[SessionState], times: Mapping[str, float]) -> None
     from backpoint_repo.terminal import Column, print_table
 
     columns = [Column(word) for word in ("session", "vm", "point", "since")]
-    columns += [Column("written", right=True), Column("for"), Column("state")]
+    columns += [Column("on disk", right=True), Column("for"), Column("state")]
     rows = []
     for state in states:
         record = state.record

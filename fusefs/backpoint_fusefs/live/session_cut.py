@@ -129,8 +129,10 @@ _ROW_TYPES: Final[dict[type, dict[str, type]]] = {
 }
 
 
-def _checked(row: dict[str, Any], kind: type) -> dict[str, Any]:
+def _checked(row: object, kind: type) -> dict[str, Any]:
     types = _ROW_TYPES[kind]
+    if not isinstance(row, dict):
+        raise ValueError("a row is none")
     if row.keys() != types.keys() or any(type(row[name]) is not types[name] for name in types):
         raise ValueError("a row has the wrong shape")
     if any(type(value) is int and value < 0 for value in row.values()):

@@ -25,7 +25,8 @@ class Node:
     """size, allocated: bytes of a file. modified: seconds since 1970. subfolders: of a folder.
 
     growing: whether it can be different a second later (a folder of VMs or points, `latest`, a
-    point's folder and its proofs); everything else never changes as long as it exists. folder: inode of the folder it lies in.
+    point's folder and its proofs); everything else never changes as long as it
+    exists. folder: inode of the folder it lies in.
     """
 
     inode: int

@@ -24,7 +24,7 @@ from backpoint_fusefs.live.overlay.map_snapshot import MapSnapshot
 from backpoint_fusefs.live.overlay.recovery import apply_recovery, shorten
 
 SMALL_SYNC: Final = 32
-"""Blocks up to which a sync writes them to the log: 128 KiB, about where both ways cost the same."""
+"""Blocks up to which a sync writes them to the log: 128 KiB, where both ways cost about the same."""
 
 
 class TopLayer(Layer):

@@ -57,6 +57,23 @@ class MountedRepository:
         assert done.returncode == 0, done.stderr
 
     @property
+    def sessions(self) -> Path:
+        """The folder of live sessions, beside the repository."""
+        return self.root.with_name("live")
+
+    def mount_live(self, *options: str) -> None:
+        """With the live sessions."""
+        self.mount("--live", str(self.sessions), *options)
+
+    def start_session(self, vm: str, name: str) -> Path:
+        """Begin a live session of a VM's newest point; where it is seen while it is mounted."""
+        done = self.backpoint(
+            "live", "start", f"{vm}@latest", "--name", name, "--live", self.sessions
+        )
+        assert done.returncode == 0, done.stderr
+        return self.place / "live" / name
+
+    @property
     def pid(self) -> int:
         """The process behind the mount."""
         return int(os.getxattr(self.place, b"user.backpoint.process").split()[0])

@@ -26,6 +26,7 @@ from pyfuse3 import (
 )
 
 from backpoint_fusefs.answering import answering, answering_change
+from backpoint_fusefs.inodes import LIVE
 from backpoint_fusefs.realm import Changes, Maker, Opened, WritableOpened, WritableRealm
 from backpoint_fusefs.told_once import ToldOnce
 
@@ -173,8 +174,8 @@ class ChangingOperations(pyfuse3.Operations):
     @answering
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
         """Who may is judged by the kernel; here only whether it can be written at all."""
-        if mode & _WRITE:
-            self._writable(inode)
+        if mode & _WRITE and (inode == LIVE or self._writable_of(inode) is None):
+            raise FUSEError(errno.EROFS)
         return True
 
     def _register_written(self, file: WritableOpened) -> FileInfo:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import pyfuse3
 
-from backpoint_fusefs.attributes import GENERATION, XATTR_PREFIX
+from backpoint_fusefs.attributes import GENERATION, text_xattrs
 from backpoint_fusefs.live.node_tree import LiveNode, NodeType
 from backpoint_fusefs.live.session_record import SessionRecord
 
@@ -79,8 +79,4 @@ def session_xattrs(record: SessionRecord) -> dict[bytes, bytes]:
         "frozen": str(record.frozen).lower(),
         "owner": record.owner,
     }
-    return {
-        XATTR_PREFIX + name.encode(): value.encode("utf-8", "backslashreplace")
-        for name, value in fields.items()
-        if value
-    }
+    return text_xattrs({name: value for name, value in fields.items() if value})

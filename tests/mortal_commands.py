@@ -74,10 +74,11 @@ def mortals(variables: dict[str, str]) -> Iterator[Mortals]:
 def _serve() -> None:
     from backpoint_agent.commands import agent, backup, opening, reap
     from backpoint_agent.jobs import job_run
+    from backpoint_agent.live import boot_plan, known_sessions
     from backpoint_repo import process_tuning
 
     # Imported here once, for all children.
-    assert all((agent, backup, opening, reap, job_run, process_tuning))
+    assert all((agent, backup, opening, reap, job_run, process_tuning, boot_plan, known_sessions))
     for line in sys.stdin:
         words, die_at = json.loads(line)
         with ExitStack() as open_files:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 HELP: Final = "run it in a vCenter, from the backup over NFS"
 
+_OF_QEMU: Final = (
+    "session", "keep", "disk_bus", "network", "forward", "vnc", "console", "until", "timeout",
+)  # fmt: skip
+
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """What a boot in a vCenter takes beside what every boot takes: the point, `--isolated`,
@@ -49,22 +53,26 @@ def _run(args: argparse.Namespace) -> int:
     from backpoint_repo.errors import UsageError
     from backpoint_repo.opening import require_owner
     from backpoint_repo.point_selector import select_point
+    from backpoint_repo.sizes import parse_size
     from backpoint_repo.terminal import say
 
     if not args.host:
         raise UsageError("which host is to run it? Say --host")
+    _refuse_options_of_qemu(args)
     settings = read_settings(args)
     repository, access = repository_access(args.repo, settings.repository).open()
     require_owner(repository, "booting a point")
     selected = select_point(repository.catalog.refresh(), args.point)
     point = repository.point(selected.point_id)
-    export = find_export(settings.live, access)
+    export = find_export(settings.live, access, args.live)
     wishes = BootWishes(
         PlaceWishes(args.host, args.folder, args.pool),
         args.name,
         args.isolated,
         args.keep_uuid,
         not args.no_power_on,
+        None if args.memory is None else max(parse_size(args.memory) >> 20, 4),
+        args.cores,
     )
     origin = point.capture.get("vcenter")
     uuid = origin if isinstance(origin, str) and len(settings.vcenters) > 1 else ""
@@ -76,6 +84,15 @@ def _run(args: argparse.Namespace) -> int:
         booted = LiveBoot(means, access, plan, say).run()
         _report(args, means.vcenter, booted)
     return 0
+
+
+def _refuse_options_of_qemu(args: argparse.Namespace) -> None:
+    from backpoint_repo.errors import UsageError
+
+    for option in _OF_QEMU:
+        if getattr(args, option, None):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} is for a machine here: leave it out with --vcenter")
 
 
 def _report(args: argparse.Namespace, vcenter: VCenter, booted: Booted) -> None:

@@ -44,13 +44,15 @@ _SAFE_FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._+()-]{0,99}\.vmx")
 
 @dataclass(frozen=True)
 class BootWishes:
-    """What the user said. name: of the VM, None for the original's with -live."""
+    """What the user said. name: of the VM, None for the original's with -live. memory: MiB."""
 
     place: PlaceWishes
     name: str | None = None
     isolated: bool = False
     same_machine: bool = False
     power_on: bool = True
+    memory: int | None = None
+    cores: int | None = None
 
 
 def plan_boot(
@@ -76,6 +78,8 @@ def plan_boot(
         disks_by_slot(point, vmx, description),
         connected,
         wishes.same_machine,
+        wishes.memory,
+        wishes.cores,
     )
     plan = LivePlan(
         f"{point.vm}@{point.point_id.hex()}",

@@ -37,7 +37,6 @@ from backpoint_agent.live.vmx_plan import VmxChoices, plan_vmx
 from backpoint_agent.live.vmx_text import Vmx, encode_vmx
 from backpoint_agent.machine import Machine
 from backpoint_agent.reaping.apply import Means
-from backpoint_agent.reaping.look import GRACE_S
 from backpoint_agent.reaping.reap import undo_effect
 from backpoint_agent.settings.model import QuestionPolicy
 from backpoint_agent.vsphere.machine_reading import read_machine
@@ -248,9 +247,12 @@ class LiveBoot:
         means = self._means
         try:
             means.ledger.leave_behind(means.vcenter.uuid, "", "the boot failed")
-            grace_s = GRACE_S if self._unanswered else 0.0
+            if self._unanswered:
+                # Undone now, it might appear afterwards.
+                self._say("vCenter may still be at it; `backpoint agent reap` undoes what comes")
+                return
             for effect in filter(None, (self._effect, self._mounted)):
-                for outcome in undo_effect(means, effect, grace_s):
+                for outcome in undo_effect(means, effect, grace_s=0.0):
                     self._say(f"{self._plan.name}: {outcome.step.what}: {outcome.said}")
                     if outcome.is_open:
                         self._say("`backpoint agent reap` tries it again")

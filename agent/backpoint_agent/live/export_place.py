@@ -38,12 +38,14 @@ class ExportPlace:
         return self.folder / SESSIONS / name
 
 
-def find_export(settings: LiveSettings, access: RepositoryAccess) -> ExportPlace:
-    """The configuration's, or the one that runs on this machine.
+def find_export(
+    settings: LiveSettings, access: RepositoryAccess, wanted: Path | None = None
+) -> ExportPlace:
+    """The configuration's, or the one that runs on this machine. wanted: the user's --live.
 
     Raises UsageError where there is none that hosts can use, WaitTooLong.
     """
-    home = str(settings.sessions or "")
+    home = str(wanted.absolute() if wanted else settings.sessions or "")
     if settings.address and settings.path and settings.folder:
         return ExportPlace(Remote(settings.address, settings.path), settings.folder, home)
     try:
@@ -56,7 +58,10 @@ def find_export(settings: LiveSettings, access: RepositoryAccess) -> ExportPlace
 
 
 def plan_export(record: Mapping[str, Any], home: str) -> ExportPlace:
-    """record: of `export --status`. home: the configuration's. Raises UsageError. Pure."""
+    """Pure. record: of `export --status`. home: of sessions, where somebody said one.
+
+    Raises UsageError where hosts cannot use it.
+    """
     address, path, mount = (str(record.get(key) or "") for key in ("address", "path", "mount"))
     if not address or not path or not mount:
         raise UsageError("`export --status` does not say what is exported")
@@ -64,7 +69,7 @@ def plan_export(record: Mapping[str, Any], home: str) -> ExportPlace:
         raise UsageError(f"hosts cannot use the running export: {why}; begin it anew with {_HOW}")
     sessions = str(record.get("sessions") or "")
     if home and Path(home) != Path(sessions):
-        raise UsageError(f"the export has its sessions in {sessions}, and [live] says {home}")
+        raise UsageError(f"the export has its sessions in {sessions}, not in {home}")
     return ExportPlace(Remote(address, path), Path(mount), sessions)
 
 

@@ -2,8 +2,8 @@
 
 The rule of all rules here: a VM is powered off and unregistered only when its .vmx lies where we
 put it, on the export that we mounted, and carries the ledger's number; a session is thrown away
-only when no VM can have it open; a datastore is unmounted only when we mounted it and no VM has a
-file there.
+only when its VM is gone or has nothing there; a datastore is unmounted only when we mounted it and
+no VM has a file there.
 """
 
 from __future__ import annotations

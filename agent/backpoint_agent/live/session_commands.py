@@ -53,11 +53,14 @@ def start_session(access: RepositoryAccess, home: str, point: str, name: str) ->
 
 def discard_session(access: RepositoryAccess, home: str, name: str) -> str:
     """Also one that is gone already; what became of it. Raises TaskFailed, WaitTooLong."""
-    listed = ask(access, "listing the sessions", ["live", "list", *_home(home)])
-    if not any(record.get("name") == name for record in listed):
-        return f"the session {name} was not there any more"
     words = ["live", "discard", name, "--yes", "--force", *_home(home)]
-    ask(access, f"discarding the session {name}", words)
+    try:
+        ask(access, f"discarding the session {name}", words)
+    except TaskFailed:
+        listed = ask(access, "listing the sessions", ["live", "list", *_home(home)])
+        if any(record.get("name") == name for record in listed):
+            raise
+        return f"the session {name} was not there any more"
     return f"the session {name} was discarded"
 
 

@@ -40,6 +40,8 @@ _TOLD: Final = {
     "parallel": "a parallel port",
     "floppy": "a floppy drive",
 }
+_MEMORY_STEP: Final = 4
+"""MiB; ESXi takes multiples only."""
 _SLOT: Final = re.compile(r"((?:scsi|sata|nvme|ide)\d{1,2}:\d{1,3})\..+")
 _CARD: Final = re.compile(r"(ethernet\d{1,2})\..+")
 _OWN_ADDRESS: Final = ("address", "generatedaddress", "generatedaddressoffset")
@@ -51,13 +53,16 @@ class VmxChoices:
     """name: as vSphere shall show it. mark: the ledger's number. disks: descriptors in the
     session's folder by slot ("scsi0:1"). connected: whether network cards that were connected are
     so again. same_machine: it takes the original's place, with its BIOS uuid and its addresses;
-    else it is a copy. files: names of small files there are beside the .vmx."""
+    else it is a copy. memory, cores: in place of what it had; MiB. files: names of small files that
+    are beside the .vmx."""
 
     name: str
     mark: str
     disks: Mapping[str, str]
     connected: bool = False
     same_machine: bool = False
+    memory: int | None = None
+    cores: int | None = None
     files: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -76,6 +81,7 @@ def plan_vmx(stored: Vmx, choices: VmxChoices) -> PlannedVmx:
     _leave_old_place(vmx, notes)
     _place_disks(vmx, choices, notes)
     _connect_cards(vmx, choices, notes)
+    _size(vmx, choices)
     if vmx.get("nvram") not in choices.files:
         vmx.drop("nvram")
     vmx.set("displayName", choices.name)
@@ -90,6 +96,16 @@ def slots_of(stored: Vmx) -> list[str]:
     """Where its disks sit, by bus, controller and unit: the order in which firmware sees them."""
     found = {match[1] for key in stored.names() if (match := _SLOT.fullmatch(key))}
     return sorted((slot for slot in found if _is_disk(stored, slot)), key=_slot_order)
+
+
+def _size(vmx: Vmx, choices: VmxChoices) -> None:
+    if choices.memory is not None:
+        vmx.set("memSize", str(-(-choices.memory // _MEMORY_STEP) * _MEMORY_STEP))
+        for part in ("min", "minSize", "max", "pin"):
+            vmx.drop(f"sched.mem.{part}")
+    if choices.cores is not None:
+        vmx.set("numvcpus", str(choices.cores))
+        vmx.drop("cpuid.coresPerSocket")
 
 
 def _leave_old_place(vmx: Vmx, notes: list[str]) -> None:

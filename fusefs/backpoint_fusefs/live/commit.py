@@ -16,7 +16,7 @@ from typing import Final
 
 from backpoint_fusefs.live.commit_lock import alone_with
 from backpoint_fusefs.live.commit_plan import CommitPlan, plan_commit
-from backpoint_fusefs.live.errors import SessionDamaged
+from backpoint_fusefs.live.errors import SessionDamaged, SessionInUse
 from backpoint_fusefs.live.holder import hold
 from backpoint_fusefs.live.overlay.overlay_disk import CutDisk
 from backpoint_fusefs.live.session_cut import CutFolder
@@ -24,12 +24,15 @@ from backpoint_fusefs.live.session_disks import DISKS
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.live.session_names import checked_name
 from backpoint_fusefs.live.session_record import SessionRecord, read_record
+from backpoint_fusefs.live.system_refusal import told
 from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.disk_ingest import Advance
+from backpoint_repo.errors import BackpointError
 from backpoint_repo.opening import require_owner
 from backpoint_repo.point import Point
 from backpoint_repo.point_hold import Hold, drop_holds, put_hold
+from backpoint_repo.point_record import point_name
 from backpoint_repo.repository import Repository
 
 _CACHE_BYTES: Final = 64 << 20
@@ -57,7 +60,7 @@ def commit_session(
     """
     require_owner(repository, "committing a session")
     folder = home.folder / checked_name(name)
-    with alone_with(folder):
+    with told(f"the session {name} cannot be committed"), alone_with(folder):
         with hold(home, name) as holder:
             through = holder.cut()
             cut = _Cut(read_record(folder), through, repository.clock())
@@ -117,8 +120,14 @@ def _go_on(repository: Repository, home: SessionHome, cut: _Cut, point: Point) -
     record, sealed = cut.record, repository.sealed
     why = f"live session {record.name} on {socket.gethostname()}"
     put_hold(sealed, Hold(point.point_id, record.session_id, why, repository.clock()))
-    with hold(home, record.name) as holder:
-        if holder.session_id != record.session_id:
-            raise SessionDamaged(f"the session {record.name} is another one than was cut")
-        holder.rebase(point.point_id.hex(), cut.through)
+    try:
+        with hold(home, record.name) as holder:
+            if holder.session_id != record.session_id:
+                raise SessionDamaged(f"the session {record.name} is another one than was cut")
+            holder.rebase(point.point_id.hex(), cut.through)
+    except BackpointError as error:
+        raise SessionInUse(
+            f"{point_name(point)} is made and whole, but the session does not stand on it yet "
+            f"({error}); it has lost nothing, and the next commit tries again"
+        ) from error
     drop_holds(sealed, record.session_id, keep=[point.point_id])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from backpoint_fusefs.file_names import NAME_MAX
 from backpoint_fusefs.inodes import CONFIG_FILES_MAX
 from backpoint_fusefs.live.session_cut import CutFile, CutFolder
 from backpoint_fusefs.live.session_record import SessionRecord
@@ -44,18 +45,21 @@ class CommitPlan:
 def plan_commit(record: SessionRecord, below: Point, cut: CutFolder, vm: str | None) -> CommitPlan:
     """vm: whose point it becomes; None: the session's VM's. Raises UsageError."""
     _refuse_snapshots(cut.snapshot_files)
+    if vm is not None and not 1 <= len(vm.encode("utf-8", "replace")) <= NAME_MAX:
+        raise UsageError(f"a VM's name has 1 to {NAME_MAX} bytes; {vm!r} has not")
+    name = record.vm if vm is None else vm
     there = {disk.number for disk in cut.disks}
     wanted = [file for file in cut.config_files if not _OF_THE_RUN.fullmatch(file.path)]
     kept = _distinct(wanted[:CONFIG_FILES_MAX])
     return CommitPlan(
-        vm or record.vm,
+        name,
         tuple(kept.items()),
         frozenset(range(len(below.disks))) - there,
         (
             *_about_disks(below, cut, there),
             *_about_files(cut, len(wanted) - len(kept)),
         ),
-        _capture(record, below, same_vm=(vm or record.vm) == below.vm),
+        _capture(record, below, same_vm=name == below.vm),
     )
 
 

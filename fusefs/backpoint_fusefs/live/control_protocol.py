@@ -103,6 +103,8 @@ def decode_request(line: bytes) -> Request:
     except ValueError:
         raise UsageError("a request with an unknown verb") from None
     frozen = fields.get("frozen", True)
+    if verb is Verb.REBASE and not fields.get("point"):
+        raise UsageError("a request to rebase that names no point")
     if type(frozen) is not bool:
         raise UsageError("a request that freezes neither nor thaws")
     return Request(
@@ -122,7 +124,8 @@ def encode_answer(answer: Answer) -> bytes:
 def encode_refusal(error: BackpointError | OSError) -> bytes:
     """It is not done, and why."""
     if isinstance(error, OSError):
-        return _line({"ok": False, "message": error.strerror or str(error)})
+        # As `told` has it where no other process is asked.
+        error = UsageError(error.strerror or str(error))
     kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _RAISED]
     return _line({"ok": False, "error": kinds[0] if kinds else "", "message": str(error)})
 

@@ -142,19 +142,12 @@ def _apply(session: Session, request: Request) -> bytes:
         case Verb.CUT:
             return encode_answer({"cut": session.cut()})
         case Verb.REBASE:
-            _check_rebase(session, request)
             session.rebase(request.point, request.through)
         case Verb.FREEZE:
             session.set_frozen(request.frozen)
         case Verb.STATUS:
             return encode_status(_status(session))
     return encode_answer({})
-
-
-def _check_rebase(session: Session, request: Request) -> None:
-    record = session.record
-    if not (request.point and record.floor < request.through <= record.cut):
-        raise UsageError(f"there is no cut {request.through} to go on from")
 
 
 def _status(session: Session) -> Status:

@@ -25,6 +25,7 @@ from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.live.session_names import checked_name
+from backpoint_fusefs.live.system_refusal import told
 
 _PATIENCE_S: Final = 3.0
 """A process that starts or ends has the lock already, or still, and answers nobody."""
@@ -108,18 +109,18 @@ class RemoteHolder:
 def hold(home: SessionHome, name: str) -> Iterator[Holder]:
     """Reach the session; what this process takes for it, it gives back at the end.
 
-    Raises NoSuchSession, SessionDamaged, and SessionInUse where another process has the session
-    and does not answer.
+    Raises NoSuchSession, SessionDamaged, SessionInUse where another process has the session and
+    does not answer, and UsageError for what the system refuses.
     """
-    checked_name(name)
-    reached = _reach(home, name)
-    if isinstance(reached, RemoteHolder):
-        yield reached
-        return
-    try:
-        yield LocalHolder(reached)
-    finally:
-        reached.close()
+    with told(f"the session {checked_name(name)}"):
+        reached = _reach(home, name)
+        if isinstance(reached, RemoteHolder):
+            yield reached
+            return
+        try:
+            yield LocalHolder(reached)
+        finally:
+            reached.close()
 
 
 def _reach(home: SessionHome, name: str) -> Session | RemoteHolder:

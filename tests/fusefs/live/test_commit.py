@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from backpoint_fusefs.live import holder as holder_module
 from backpoint_fusefs.live.commit_lock import alone_with
 from backpoint_fusefs.live.discard import discard_session
 from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType
 from backpoint_fusefs.live.session import Session
+from backpoint_fusefs.live.session_cut import CUTS
+from backpoint_fusefs.live.session_lock import FolderLock
 from backpoint_fusefs.live.session_record import read_record
 from backpoint_repo.errors import KeyFault, UsageError
 from backpoint_repo.format import BLOCK_SIZE
@@ -436,4 +439,43 @@ def test_production_goes_on_meanwhile(scene: CommitScene) -> None:
     point = commit(scene)
     assert point.parent != newest.point_id
     assert point_bytes(scene, point, 0)[:7] == b"session"
+    scene.assert_clean()
+
+
+def test_a_session_that_cannot_go_on_is_told_and_loses_nothing(
+    scene: CommitScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody takes it after the cut and hears nobody: the point is there, the next commit too."""
+    monkeypatch.setattr(holder_module, "_PATIENCE_S", 0.1)
+    with scene.session() as session:
+        write(session, 0, 0, b"kept")
+    taken: list[FolderLock] = []
+    store = FailingStore(
+        LocalStore(scene.root),
+        2,
+        lambda: taken.append(FolderLock(scene.live / "trial")),
+        only=frozenset({"put"}),
+    )
+    with pytest.raises(SessionInUse, match="is made and whole"):
+        commit(scene, scene.repository(store))
+    taken[0].release()
+    assert len(scene.repository().catalog.refresh()) == 2
+    point = commit(scene)
+    assert point.generation == 1
+    assert point_bytes(scene, point, 0)[:4] == b"kept"
+    held = {hold.point_id for hold in read_holds(scene.repository().sealed)}
+    assert held == {point.point_id}
+    scene.assert_clean()
+
+
+def test_what_the_system_refuses_is_a_sentence(scene: CommitScene) -> None:
+    """No traceback where a folder cannot be made, or a name is impossible; nothing is lost."""
+    (scene.live / "trial" / CUTS).write_text("in the way")
+    with pytest.raises(UsageError, match=r"the session trial.*: Not a directory"):
+        commit(scene)
+    (scene.live / "trial" / CUTS).unlink()
+    for vm in ("", "n" * 256, "\udc80"):
+        with pytest.raises(UsageError):
+            commit(scene, vm=vm)
+    commit(scene)
     scene.assert_clean()

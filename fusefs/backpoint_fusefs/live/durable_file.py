@@ -38,6 +38,12 @@ def write_durably(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
+def delete_unfinished(folder: Path) -> None:
+    """What a crash left of `write_durably`. For who writes alone there. Raises OSError."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
 def fsync_folder(path: Path) -> None:
     """Make durable which names are in a folder. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -111,6 +111,19 @@ def is_storable(node: LiveNode) -> bool:
         and len(node.target) <= TARGET_MAX
         and bool(node.target) == (node.type is NodeType.LINK)
     )
+
+
+def moved_to(node: LiveNode, folder: int, name: bytes, now_ns: int) -> LiveNode:
+    """The node under another name; folder 0: under none."""
+    return replace(node, parent=folder, name=name, ctime_ns=now_ns)
+
+
+def with_latest_times(node: LiveNode, known: LiveNode | None) -> LiveNode:
+    """The node, not older than it is known to be."""
+    if known is None:
+        return node
+    mtime_ns, ctime_ns = max(node.mtime_ns, known.mtime_ns), max(node.ctime_ns, known.ctime_ns)
+    return replace(node, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
 
 def decode_nodes(rows: Iterable[tuple[Any, ...]]) -> dict[int, LiveNode]:

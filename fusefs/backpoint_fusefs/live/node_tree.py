@@ -28,7 +28,9 @@ from backpoint_fusefs.live.live_node import (
     decode_nodes,
     fault,
     is_storable,
+    moved_to,
     row_of,
+    with_latest_times,
 )
 from backpoint_fusefs.live.node_table import NodeTable
 
@@ -141,7 +143,7 @@ class NodeTree:
             if target is not None and target.number == node.number:
                 return None
             now = self._clock_ns()
-            moved = _moved(node, new_folder, new_name, now)
+            moved = moved_to(node, new_folder, new_name, now)
             parents = {
                 number: self._changed(self._folder(number)) for number in (folder, new_folder)
             }
@@ -151,7 +153,7 @@ class NodeTree:
             elif target.type is NodeType.FOLDER:
                 self._commit(changed, [target.number])
             else:
-                target = _moved(target, 0, target.name, now)
+                target = moved_to(target, 0, target.name, now)
                 self._commit([target, *changed])
             return target
 
@@ -161,14 +163,8 @@ class NodeTree:
             found = self._nodes.get(node.number)
             if found is None:
                 raise fault(errno.ENOENT, node.name)
-            wanted = replace(
-                found,
-                mode=node.mode,
-                uid=node.uid,
-                gid=node.gid,
-                mtime_ns=node.mtime_ns,
-                ctime_ns=node.ctime_ns,
-            )
+            times = {"mtime_ns": node.mtime_ns, "ctime_ns": node.ctime_ns}
+            wanted = replace(found, mode=node.mode, uid=node.uid, gid=node.gid, **times)
             if not is_storable(wanted):
                 raise fault(errno.EINVAL, node.name)
             with self._memory:
@@ -288,7 +284,7 @@ class NodeTree:
                 now = self._nodes.get(node.number)
                 # Content may have been written while this waited for the disk.
                 self._nodes[node.number] = (
-                    _latest(node, now) if node.number in self._dirty else node
+                    with_latest_times(node, now) if node.number in self._dirty else node
                 )
                 self._enter(node)
 
@@ -301,14 +297,3 @@ class NodeTree:
         siblings.pop(node.name, None)
         if not siblings:
             self._folders.pop(node.parent, None)
-
-
-def _moved(node: LiveNode, folder: int, name: bytes, now: int) -> LiveNode:
-    return replace(node, parent=folder, name=name, ctime_ns=now)
-
-
-def _latest(node: LiveNode, known: LiveNode | None) -> LiveNode:
-    if known is None:
-        return node
-    mtime_ns, ctime_ns = max(node.mtime_ns, known.mtime_ns), max(node.ctime_ns, known.ctime_ns)
-    return replace(node, mtime_ns=mtime_ns, ctime_ns=ctime_ns)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backpoint_fusefs.live.cut_taking import CutTaking, delete_cuts, plan_cut
+from backpoint_fusefs.live.durable_file import delete_unfinished
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
 from backpoint_fusefs.live.live_file import LiveFile
 from backpoint_fusefs.live.live_node import fault
@@ -253,6 +254,10 @@ class Session:
             for node in left:
                 self._drop_content(node)
             self.names.drop(*(node.number for node in left))
+            delete_unfinished(self._folder)
+            for path in (self._folder / FILES).iterdir():
+                if path.name.isdecimal() and self.names.node(int(path.name)) is None:
+                    path.unlink()
             delete_cuts(self._folder, self._record.floor)
             self._sweep_disks()
 

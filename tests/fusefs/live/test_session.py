@@ -143,7 +143,7 @@ def test_more_files_than_descriptors(scene: LiveScene) -> None:
     """A mad guest's files do not use up the process' descriptors, and lose nothing."""
     session = scene.started()
     nodes = session.names.create_all(
-        [LiveNode(0, NodeType.FILE, 1, b"%d" % n, 0o600, 0, 0, 0, 0) for n in range(400)]
+        [LiveNode(0, NodeType.FILE, 1, b"%d" % n, 0o600, 0, 0, 0, 0) for n in range(250)]
     )
     before = len(os.listdir("/proc/self/fd"))
     for node in nodes:
@@ -171,6 +171,19 @@ def test_an_unlinked_file_lives_while_it_is_open(scene: LiveScene) -> None:
     session = reopened(scene, session)
     assert session.names.node(left.number) is None
     assert not (session.folder / "files" / str(left.number)).exists()
+    session.close()
+
+
+def test_what_nobody_knows_of_goes(scene: LiveScene) -> None:
+    """Bytes without a node, and what a crash left of a file that was being replaced."""
+    session = scene.started()
+    session.close()
+    left = [session.folder / "files" / "77", session.folder / ".0.unfinished"]
+    for path in left:
+        path.touch()
+    session = scene.home.open("web")
+    assert not any(path.exists() for path in left)
+    assert len(content_of(session)) == 6
     session.close()
 
 

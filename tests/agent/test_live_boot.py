@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def test_a_vm_runs_from_the_backup_until_it_is_ended(live: LiveScene) -> None:
     assert (made.datastores, made.change_tracking) == ((DATASTORE,), False)
     assert made.vmx == f"[{DATASTORE}] live/{session}/{session}.vmx"
     assert simulator.answers(moref) == ["2"]
+    # So that `live discard` refuses it.
+    assert json.loads((live.home / session / "session.json").read_text())["owner"] == "vcenter"
     assert cards(live, moref) == [False]
     config = live.scene.config(moref)
     assert (config.hardware.memoryMB, config.hardware.numCPU) == (68, 3)

@@ -26,6 +26,8 @@ KINDS: tuple[EffectKind, ...] = (
     "export-lease",
     "restored-machine",
     "restore-over",
+    "live-machine",
+    "live-datastore",
 )
 
 

@@ -43,7 +43,7 @@ class StartedSession:
 
 def start_session(access: RepositoryAccess, home: str, point: str, name: str) -> StartedSession:
     """point: `VM@ID`. home: "" for the default. Raises TaskFailed, WaitTooLong."""
-    words = ["live", "start", point, "--name", name, *_home(home)]
+    words = ["live", "start", point, "--name", name, "--owner", "vcenter", *_home(home)]
     record = next(iter(ask(access, f"starting the session {name}", words)), {})
     folder = record.get("folder")
     if record.get("name") != name or not isinstance(folder, str) or not folder.startswith("/"):

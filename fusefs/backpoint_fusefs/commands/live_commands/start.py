@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as for show: VM@latest, VM@TIME-PREFIX, VM@INDEX or VM@ID-PREFIX",
     )
     parser.add_argument("--name", metavar="SESSION", help="what to call it (default: VM-NUMBER)")
+    # For the agent, which reaches sessions by these commands: whose the session is.
+    parser.add_argument("--owner", choices=("", "vcenter"), default="", help=argparse.SUPPRESS)
     add_live_option(parser)
 
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     repository, home = open_home(args, "starting a session")
     point = select_point(repository.catalog.refresh(), args.point)
-    state = home.start(point, args.name)
+    state = home.start(point, args.name, args.owner)
     if args.json:
         print_record(_record(state, point_name(point)))
         return 0

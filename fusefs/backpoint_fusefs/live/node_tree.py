@@ -163,8 +163,8 @@ class NodeTree:
             found = self._nodes.get(node.number)
             if found is None:
                 raise fault(errno.ENOENT, node.name)
-            times = {"mtime_ns": node.mtime_ns, "ctime_ns": node.ctime_ns}
-            wanted = replace(found, mode=node.mode, uid=node.uid, gid=node.gid, **times)
+            wanted = replace(found, mode=node.mode, uid=node.uid, gid=node.gid)
+            wanted = replace(wanted, mtime_ns=node.mtime_ns, ctime_ns=node.ctime_ns)
             if not is_storable(wanted):
                 raise fault(errno.EINVAL, node.name)
             with self._memory:

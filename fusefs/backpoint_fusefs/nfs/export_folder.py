@@ -18,12 +18,14 @@ from typing import Final
 
 from backpoint_fusefs.mount_point import find_mount
 from backpoint_fusefs.nfs.anchor_device import clear_devices
+from backpoint_fusefs.process_mark import process_mark
 from backpoint_fusefs.unmounting import take_away
 from backpoint_repo.errors import UsageError
 
 RUNTIME: Final = Path("/run/backpoint")
-_TAKEN_S: Final = 5.0
-"""A killed export's mount ends within this, and its lock with it."""
+_TAKEN_S: Final = 10.0
+"""A killed export's mount, which shares its lock, ends within this."""
+_MARK_MAX: Final = 100
 _POLL_S: Final = 0.05
 
 
@@ -90,14 +92,25 @@ def _lock(lock: int, folder: ExportFolder) -> None:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if _is_alive(os.pread(lock, _MARK_MAX, 0)) or time.monotonic() > deadline:
                 raise UsageError(
                     "this repository is exported already (`backpoint export --status` says how): "
                     f"end that first; its folder is {folder.root}"
                 ) from None
-        time.sleep(_POLL_S)
+            time.sleep(_POLL_S)
+        else:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, process_mark(os.getpid()), 0)
+            return
+
+
+def _is_alive(mark: bytes) -> bool:
+    """Whether the process of this mark runs; with a dead one, only what it leaves has the lock."""
+    try:
+        return process_mark(int(mark.split()[0])) == mark
+    except (ProcessLookupError, ValueError, IndexError):
+        return False
 
 
 def _clear(folder: ExportFolder) -> None:

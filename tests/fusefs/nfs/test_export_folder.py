@@ -32,9 +32,8 @@ def test_it_is_private_and_nothing_of_it_stays(tmp_path: Path) -> None:
     assert os.listdir(folder.root) == ["lock"]
 
 
-def test_a_repository_is_exported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_is_exported_once(tmp_path: Path) -> None:
     """The second is refused with the way to find the first; another repository is not hindered."""
-    monkeypatch.setattr("backpoint_fusefs.nfs.export_folder._TAKEN_S", 0.1)
     folder = folder_of(_ID, tmp_path)
     with taken(folder):
         with pytest.raises(UsageError, match="--status"), taken(folder):

@@ -41,7 +41,7 @@ not wait until somebody's write is on a slow disk."""
 _SYNCS: Final = 4
 """Of them, those that may wait for a sync at once."""
 _FRESH_S: Final = 1.0
-_AGAIN_S: Final = 3.0
+_AGAIN_S: Final = 1.0
 """Before a session that could not be opened is tried again."""
 _RELEASED_S: Final = 10.0
 """So long a session that was let go of is not opened again: whoever asked for it has taken its lock
@@ -116,10 +116,11 @@ class LiveSessions:
         async with self._opening[number]:
             if number in self._held:
                 return self._held[number]
+            shown = await self.by_number(number)
             refusal = self._refusals.get(number)
             if refusal is not None and time.monotonic() < refusal.until:
                 raise refusal.error
-            return await self._open(await self.by_number(number))
+            return await self._open(shown)
 
     async def release(self, held: HeldSession) -> None:
         """Close it for another process, programs that have its files open get ESTALE.
@@ -137,6 +138,7 @@ class LiveSessions:
             f"the session {held.folder.name} was let go of a moment ago, for another process"
         )
         self._refusals[held.number] = _Refusal(time.monotonic() + _RELEASED_S, why)
+        self._looked_at = float("-inf")
         name = FileNameT(held.folder.name.encode())
         pyfuse3.invalidate_entry_async(InodeT(inodes.LIVE), name, ignore_enoent=True)
         await self._drop_cached(held)

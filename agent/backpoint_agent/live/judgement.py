@@ -22,12 +22,12 @@ Act = Literal["end-live", "unmount", "close", "keep", "tell"]
 @dataclass(frozen=True)
 class LiveSight:
     """machine: of the learned moref, or else the one that is registered with our .vmx; None where
-    there is none. marked: its extraConfig has the effect's number. ours: its datastore of that name
-    is the export that was mounted. tasks, fresh: as of `Sight`."""
+    there is none. marked: its extraConfig has the effect's number. names: what datastores that are
+    the export which was mounted are called now. tasks, fresh: as of `Sight`."""
 
     machine: Machine | None
     marked: bool = False
-    ours: bool = False
+    names: frozenset[str] = frozenset()
     tasks: tuple[str, ...] = ()
     fresh: bool = False
 
@@ -51,7 +51,7 @@ def judge_live(facts: LiveFacts, sight: LiveSight) -> Judgement:
     machine = sight.machine
     if machine is None:
         return _BY_ABSENCE[facts.state](facts, sight)
-    if not touches(machine, facts):
+    if not touches(machine, facts, sight.names):
         return _judge_moved(facts, machine)
     if facts.state == "running":
         return Judgement("tell", f"it runs from the backup; {_how_to_go_on(facts)}")
@@ -60,9 +60,10 @@ def judge_live(facts: LiveFacts, sight: LiveSight) -> Judgement:
             f"its way to {facts.target} was begun; `backpoint live migrate {facts.session}` ends it"
         )
         return Judgement("tell", why)
-    if machine.vmx != facts.vmx:
-        return Judgement("keep", f"{machine.name} has files on {facts.datastore} and elsewhere")
-    if not (sight.marked and sight.ours):
+    path = facts.vmx.partition("] ")[2]
+    if not any(machine.vmx == f"[{name}] {path}" for name in sight.names):
+        return Judgement("keep", f"{machine.name} has files in the backup, and its .vmx elsewhere")
+    if not sight.marked:
         return Judgement("keep", f"nothing proves that the VM {machine.name} was made for it")
     return Judgement("end-live", _why_ended(facts), machine.moref)
 
@@ -80,10 +81,12 @@ def judge_datastore(facts: DatastoreFacts, seen: NasDatastore | None, *, fresh: 
     return Judgement("unmount", "no VM has a file there any more")
 
 
-def touches(machine: Machine, facts: LiveFacts) -> bool:
-    """Whether any file of the VM is on the backup's datastore."""
+def touches(machine: Machine, facts: LiveFacts, names: frozenset[str]) -> bool:
+    """Whether any file of the VM is in the backup; names: as of `LiveSight`, for a datastore may be
+    renamed."""
     places = {disk.datastore for disk in machine.disks}.union(machine.datastores)
-    return facts.datastore in places or machine.vmx.startswith(f"[{facts.datastore}] ")
+    places.add(machine.vmx.removeprefix("[").partition("] ")[0])
+    return bool(places & (names | {facts.datastore}))
 
 
 def _judge_moved(facts: LiveFacts, machine: Machine) -> Judgement:

@@ -25,15 +25,18 @@ def look_at_live(vcenter: VCenter, effect: Effect, *, fresh: bool) -> LiveSight:
     """One look. Raises as `VCenter.call`."""
     facts = live_facts(effect.facts)
     machine = find_live(vcenter, facts)
-    ours = any(
-        datastore.name == facts.datastore and datastore.remote == facts.remote
-        for datastore in read_nas_datastores(vcenter)
-    )
+    names = names_of_export(vcenter, facts)
     if machine is None:
-        return LiveSight(None, False, ours, _tasks_of_folder(vcenter, facts.folder), fresh)
+        return LiveSight(None, False, names, _tasks_of_folder(vcenter, facts.folder), fresh)
     marked = _has_mark(vcenter, machine.moref, effect.number)
     managed = vcenter.object("VirtualMachine", machine.moref)
-    return LiveSight(machine, marked, ours, _running(vcenter, managed), fresh)
+    return LiveSight(machine, marked, names, _running(vcenter, managed), fresh)
+
+
+def names_of_export(vcenter: VCenter, facts: LiveFacts) -> frozenset[str]:
+    """What its datastores are called now."""
+    datastores = read_nas_datastores(vcenter)
+    return frozenset(each.name for each in datastores if each.remote == facts.remote)
 
 
 def look_at_datastore(vcenter: VCenter, effect: Effect) -> NasDatastore | None:

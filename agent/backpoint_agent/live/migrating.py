@@ -15,7 +15,7 @@ from pyVmomi import vim
 from backpoint_agent.errors import ObjectGone, TaskFailed, WaitTooLong
 from backpoint_agent.live.judgement import touches
 from backpoint_agent.live.live_facts import LiveFacts
-from backpoint_agent.live.live_look import find_live
+from backpoint_agent.live.live_look import find_live, names_of_export
 from backpoint_agent.live.vmx_plan import MARK
 from backpoint_agent.machine import Machine
 from backpoint_agent.reaping.apply import Means
@@ -58,10 +58,11 @@ def migrate(
     Raises as `run_task`, and TaskFailed where something stayed behind.
     """
     machine = await_moving(means, facts, limit_s)
-    if touches(machine, facts):
+    names = names_of_export(means.vcenter, facts)
+    if touches(machine, facts, names):
         _relocate(means, machine, target, limit_s, advance)
         machine = await_moving(means, facts, limit_s)
-    if touches(machine, facts):
+    if touches(machine, facts, names):
         raise TaskFailed(f"{machine.name} was moved, and still has files on {facts.datastore}")
     _let_go(means, machine)
     return machine

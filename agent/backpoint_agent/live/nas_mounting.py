@@ -7,6 +7,7 @@ from typing import Any, Final
 from pyVmomi import vim
 
 from backpoint_agent.errors import ObjectGone
+from backpoint_agent.inventory_names import unescape
 from backpoint_agent.live.nas_datastore import NasDatastore, Remote
 from backpoint_agent.vsphere.disk_facts import text_of
 from backpoint_agent.vsphere.property_sweep import Swept, reference_of, sweep_below
@@ -70,7 +71,7 @@ def _nas(item: Swept) -> NasDatastore | None:
     mounts = [m for m in (get("host") or ())[:_MANY] if m.mountInfo.mounted is not False]
     return NasDatastore(
         item.moref,
-        text_of(get("name")),
+        unescape(text_of(get("name"))),
         Remote(text_of(volume.remoteHost), text_of(volume.remotePath)),
         frozenset(reference_of(mount.key) for mount in mounts),
         frozenset(reference_of(m.key) for m in mounts if m.mountInfo.accessMode == "readOnly"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_repo.repository import Repository, open_repository
 from backpoint_repo.store.local import LocalStore
 from small_repository import PASSPHRASE
@@ -67,10 +68,9 @@ class MountedRepository:
 
     def start_session(self, vm: str, name: str) -> Path:
         """Begin a live session of a VM's newest point; where it is seen while it is mounted."""
-        done = self.backpoint(
-            "live", "start", f"{vm}@latest", "--name", name, "--live", self.sessions
-        )
-        assert done.returncode == 0, done.stderr
+        repository = self.fresh()
+        newest = [point for point in repository.catalog.refresh() if point.vm == vm][-1]
+        SessionHome(self.sessions, repository).start(newest, name)
         return self.place / "live" / name
 
     @property

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from backpoint_fusefs.live.session_home import SessionHome
+from backpoint_repo.store.local import LocalStore
 from mounted_repository import MakePoint, MountedRepository, run
+from small_repository import new_repository
 
 MIB = 1 << 20
 CONTENT = random.Random(6).randbytes(2 * MIB)
@@ -91,6 +93,19 @@ def test_a_plain_mount_has_no_live_folder(repository: MountedRepository) -> None
     assert "live" not in os.listdir(repository.place)
     assert "live/" not in (repository.place / "README.txt").read_text()
     assert f" {repository.place} ro," in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_folder_that_cannot_have_sessions(repository: MountedRepository, tmp_path: Path) -> None:
+    """Or has another repository's is refused before anything is mounted."""
+    foreign = MountedRepository(
+        new_repository(LocalStore(tmp_path / "foreign")), tmp_path / "foreign", tmp_path, tmp_path
+    )
+    repository.start_session("web", "trial")
+    for mounter, home in ((repository, tmp_path / "source.raw"), (foreign, repository.sessions)):
+        done = mounter.backpoint("mount", "--live", home, repository.place)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert str(home) in done.stderr
+        assert not repository.mounted
 
 
 def test_a_commit_under_a_mount(repository: MountedRepository) -> None:

@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--live",
         metavar="SESSIONS",
         type=Path,
-        help="show the live sessions of this folder, writable; the one that `backpoint live start "
-        "--live` was given (without it, `backpoint live list` says which folder it uses)",
+        help="also show the live sessions of this folder, writable: what `backpoint live start` "
+        "was given as --live (without it: BACKPOINT_LIVE, else /var/lib/backpoint/live/ID for "
+        "root and ~/.local/state/backpoint/live/ID for others)",
     )
     parser.add_argument(
         "--cache-size",

@@ -1,7 +1,7 @@
 """A session that this mount has: which of its nodes are open, and what is under way in it.
 
-Decides when an unlinked node's content goes (nobody has it open any more), when a disk's time of
-change moves, and that nothing is under way any more when the session is closed.
+Decides when an unlinked node's content goes (nobody has it open any more), when times of change
+move, and that nothing is under way any more when the session is closed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.realm import Stale
 
 T = TypeVar("T")
-_DISK_TIME_S: Final = 60.0
-"""The kernel drops all it has cached of a file whose time of change it finds moved: for a disk that
-a guest writes to, and a network server looks at after each write, that would be always. So a
-disk's time moves once a minute, and when it is closed."""
 _END_S: Final = 10.0
 """How long what is under way may take before a session that is asked for is not let go of."""
 
@@ -49,7 +45,6 @@ class HeldSession:
         self._opens: Counter[int] = Counter()
         self._files: dict[int, LiveFile] = {}
         self._forgetting: set[int] = set()
-        self._moved: dict[int, float] = {}
         self._times_dirty = False
         self._under_way = 0
         self._quiet = trio.Event()
@@ -134,18 +129,17 @@ class HeldSession:
         self._forgetting.add(number)
         try:
             self._files.pop(number, None)
-            self._moved.pop(number, None)
             await self.run(self.session.forget, number)
         finally:
             self._forgetting.discard(number)
 
-    def written(self, node: LiveNode, *, last: bool = False) -> None:
-        """Content changed. last: it is closed now."""
-        now = time.monotonic()
-        if node.type is NodeType.DISK and not last:
-            if now - self._moved.get(node.number, -_DISK_TIME_S) < _DISK_TIME_S:
-                return
-            self._moved[node.number] = now
+    def written(self, node: LiveNode, *, closing: bool = False) -> None:
+        """Content changed. closing: some time ago, by a program that closes it now."""
+        # The kernel drops all it keeps of a file whose time it finds moved. Of a disk that a guest
+        # writes to, and that a network server looks at after each write, nothing would ever be
+        # kept. So a disk's time moves when it is closed.
+        if node.type is NodeType.DISK and not closing:
+            return
         self._times_dirty = True
         self.names.touch(node.number, time.time_ns())
 

@@ -85,6 +85,6 @@ class LiveOpenFile:
     async def closed(self) -> None:
         """Raises OSError where what is left to do cannot be done."""
         if self._changed:
-            self._held.written(self._node, last=True)
+            self._held.written(self._node, closing=True)
         await self._held.closed(self._node.number)
         await self._held.save_times()

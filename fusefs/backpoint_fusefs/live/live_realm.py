@@ -178,7 +178,7 @@ class LiveRealm:
             if node.type not in _WITH_CONTENT:
                 raise NotAFile
             await held.run((await held.file(node.number)).resize, changes.size)
-            held.written(node, last=True)
+            held.written(node, closing=True)
             node = held.node(node.number)
         wanted = _changed(node, changes)
         if wanted is not node:

@@ -9,7 +9,6 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.live_inodes import session_root, take_live_apart, unknown_session

@@ -18,6 +18,7 @@ from backpoint_fusefs.boot.terminal_console import TerminalConsole
 UNTIL_S: Final = 600.0
 """A guest by translation, on a slow store, with a filesystem to check."""
 _LOOK_S: Final = 0.2
+BY_USER: Final = "by the user"
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,13 @@ def attend(
     timeout_s: float | None,
     console: TerminalConsole | None,
 ) -> Attendance:
-    """An interrupt ends it as a user does. Raises MachineFailed where the guest hangs."""
-    try:
-        if until is not None:
-            return _await(machine, until, timeout_s or UNTIL_S)
-        if console is not None:
-            by_user = console.type_into(machine, timeout_s)
-        else:
-            by_user = False
-            _wait(machine, timeout_s)
-    except KeyboardInterrupt:
-        by_user = True
-    if by_user:
-        return Attendance("by the user")
+    """Raises MachineFailed where the guest does not read what is typed."""
+    if until is not None:
+        return _await(machine, until, timeout_s or UNTIL_S)
+    if console is None:
+        _wait(machine, timeout_s)
+    elif console.type_into(machine, timeout_s):
+        return Attendance(BY_USER)
     return Attendance("the time is over" if machine.running else "by the guest")
 
 

@@ -19,13 +19,13 @@ from typing import Final
 from backpoint_fusefs.boot.accelerator import Accelerator
 from backpoint_fusefs.boot.disk_places import disks_of_point
 from backpoint_fusefs.boot.errors import MachineFailed
-from backpoint_fusefs.boot.hardware import DiskBus, Hardware, hardware_of
+from backpoint_fusefs.boot.hardware import DiskBus, Hardware, Nic, hardware_of
 from backpoint_fusefs.boot.host_limits import Host, fitted
 from backpoint_fusefs.boot.machine import Display, Forward, Machine, MachinePlan, Network
 from backpoint_fusefs.boot.machine_json import FILE_NAME, places_of_description
 from backpoint_fusefs.boot.session_mount import SessionMount
 from backpoint_fusefs.boot.vmx_text import VMX_SIZE_MAX
-from backpoint_fusefs.live.errors import NoSuchSession
+from backpoint_fusefs.live.errors import NoSuchSession, SessionFrozen
 from backpoint_fusefs.live.session_home import SessionHome, SessionState
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.errors import BackpointError
@@ -42,7 +42,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BootTerms:
-    """How a point shall run; what is None is as its .vmx says. memory: MiB. See `MachinePlan`."""
+    """How a point shall run; what is None is as its .vmx says. memory: MiB. card: the first network
+    card's MAC where the .vmx has none. See `MachinePlan`."""
 
     network: Network = "none"
     isolated: bool = True
@@ -54,6 +55,7 @@ class BootTerms:
     disk_bus: DiskBus | None = None
     accelerator: Accelerator | None = None
     extra: Sequence[str] = field(default_factory=tuple)
+    card: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def start_in_mount(
     hardware = read_hardware(repository, state.record.point_id, folder)
     if terms.cores is not None:
         hardware = dataclasses.replace(hardware, cores=terms.cores, cores_per_socket=1)
-    hardware = fitted(hardware, Host.here(), terms.memory)
+    hardware = _with_card(fitted(hardware, Host.here(), terms.memory), terms.card)
     scratch = mount.scratch / session
     scratch.mkdir(exist_ok=True)
     plan = MachinePlan(
@@ -150,13 +152,26 @@ def start_in_mount(
     return BootedPoint(Machine(plan, on_console), hardware, session, state.folder, folder)
 
 
+def _with_card(hardware: Hardware, address: str) -> Hardware:
+    first, *others = hardware.nics or (Nic("vmxnet3"),)
+    if not address or first.address:
+        return hardware
+    return dataclasses.replace(hardware, nics=(Nic(first.model, address), *others))
+
+
 def find_session(home: SessionHome, name: str) -> SessionState:
-    """One that can be used, as far as can be told. Raises NoSuchSession, MachineFailed."""
+    """One that can be used, as far as can be told. Raises NoSuchSession, SessionFrozen,
+    MachineFailed."""
     found = next((state for state in home.list() if state.name == name), None)
     if found is None:
         raise NoSuchSession(f"there is no session {name!r}; `backpoint live list` shows them")
     if found.record is None:
         raise MachineFailed(f"the session {name} cannot be used: {found.problem}")
+    if found.record.frozen:
+        raise SessionFrozen(
+            f"the session {name} is frozen, and a machine writes: `backpoint live freeze "
+            f"--thaw {name}` lets it"
+        )
     return found
 
 

@@ -17,7 +17,7 @@ from backpoint_fusefs.boot.machine import Forward, Machine
 _BANNER_S: Final = 0.5
 _BANNER_MAX: Final = 200
 _LOOK_S: Final = 0.05
-# TCP[ESTABLISHED]  15  10.0.2.15  22  10.0.2.2  41234  0  0
+# TCP[ESTABLISHED]  12  127.0.0.1 18080  10.0.2.15  80  0  0
 _ROW: Final = re.compile(r"TCP\[(\w+)\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)\s")
 
 
@@ -35,7 +35,7 @@ def try_port(machine: Machine, forward: Forward, patience_s: float) -> str | Non
         while time.monotonic() < deadline:
             if select.select([client], [], [], _LOOK_S)[0]:
                 return _what_it_says(client)
-            if _is_established(machine, forward, client.getsockname()[1]):
+            if _is_established(machine, forward):
                 heard = select.select([client], [], [], _BANNER_S)[0]
                 said = _what_it_says(client) if heard else None
                 return said or "it accepts connections"
@@ -53,6 +53,7 @@ def _what_it_says(client: socket.socket) -> str | None:
     return f"it says {shown!r}" if data else None
 
 
-def _is_established(machine: Machine, forward: Forward, client_port: int) -> bool:
+def _is_established(machine: Machine, forward: Forward) -> bool:
+    """SYN_SENT until the guest answers; what was hung up on is in another state."""
     rows = _ROW.findall(machine.connections())
-    return ("ESTABLISHED", str(forward.guest_port), str(client_port)) in rows
+    return ("ESTABLISHED", str(forward.host_port), str(forward.guest_port)) in rows

@@ -33,6 +33,11 @@ class Host:
                 return cls(cores, int(line.split()[1]) >> 10)
         return cls(cores, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20)
 
+    @property
+    def room(self) -> int:
+        """MiB that guests may take together."""
+        return max(MEMORY_MIN, int(self.memory * _SHARE))
+
 
 def fitted(hardware: Hardware, host: Host, memory: int | None = None) -> Hardware:
     """memory: MiB that the user asks for, which is not doubted."""
@@ -40,11 +45,10 @@ def fitted(hardware: Hardware, host: Host, memory: int | None = None) -> Hardwar
     if hardware.cores > host.cores:
         notes.append(f"{host.cores} cores in place of {hardware.cores}: this machine has no more")
         hardware = dataclasses.replace(hardware, cores=host.cores, cores_per_socket=1)
-    room = max(MEMORY_MIN, int(host.memory * _SHARE))
-    if memory is None and hardware.memory > room:
-        less, more = format_size(room << 20), format_size(hardware.memory << 20)
+    if memory is None and hardware.memory > host.room:
+        less, more = format_size(host.room << 20), format_size(hardware.memory << 20)
         notes.append(
             f"{less} of memory in place of {more}: no more is free (--memory asks for more)"
         )
-        hardware = dataclasses.replace(hardware, memory=room)
+        hardware = dataclasses.replace(hardware, memory=host.room)
     return dataclasses.replace(hardware, notes=tuple(notes))

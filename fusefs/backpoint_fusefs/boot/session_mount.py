@@ -19,6 +19,7 @@ from backpoint_fusefs.boot.errors import MachineFailed
 from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.mount_log import log_path, open_log
+from backpoint_fusefs.mount_point import find_mount
 from backpoint_fusefs.mounting import MountPlan
 from backpoint_fusefs.served_mount import ServedMount
 from backpoint_repo.repository import Repository
@@ -89,5 +90,5 @@ class SessionMount:
 
 
 def _remove(scratch: Path) -> None:
-    if not os.path.ismount(scratch / "mount"):
+    if find_mount(scratch / "mount") is None:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -73,31 +73,42 @@ def check_signs(signs: Signs) -> re.Pattern[bytes] | None:
 
 def await_sign(machine: Machine, signs: Signs, timeout_s: float) -> SignOfLife:
     """timeout_s: from now. Raises NoSignOfLife with the console's last words and the screen."""
-    watch = _Watch(machine, signs)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        running = machine.running
-        if (sign := watch.look()) is not None:
-            return sign
-        if not running:
-            raise _failure(machine, f"the machine ended by itself; QEMU: {machine.last_words()}")
-        if why := _firmware_gave_up(machine):
-            raise _failure(machine, why)
-        if time.monotonic() >= deadline:
-            raise _failure(machine, f"no sign of life within {timeout_s:g} s{watch.state}")
+    watch = LifeWatch(machine, signs, timeout_s)
+    while (sign := watch.look()) is None:
         machine.wait(_LOOK_S)
+    return sign
 
 
-class _Watch:
-    def __init__(self, machine: Machine, signs: Signs) -> None:
+class LifeWatch:
+    """For who has more to do than to wait for one machine."""
+
+    def __init__(self, machine: Machine, signs: Signs, timeout_s: float) -> None:
+        """timeout_s: from now."""
         self._machine = machine
         self._signs = signs
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
         self._pattern = check_signs(signs)
         self._next_port = self._next_screen = 0.0
         self._seen = 0
         self._screen = _ScreenWatch(signs.settled_s)
 
     def look(self) -> SignOfLife | None:
+        """What there is now. Raises NoSignOfLife once there will be none, or it is too late."""
+        running = self._machine.running
+        if (sign := self._sign_now()) is not None:
+            return sign
+        if not running:
+            words = self._machine.last_words()
+            raise _failure(self._machine, f"the machine ended by itself; QEMU: {words}")
+        if why := _firmware_gave_up(self._machine):
+            raise _failure(self._machine, why)
+        if time.monotonic() >= self._deadline:
+            late = f"no sign of life within {self._timeout_s:g} s{self._state}"
+            raise _failure(self._machine, late)
+        return None
+
+    def _sign_now(self) -> SignOfLife | None:
         now = time.monotonic()
         with suppress(MachineFailed):  # it has just ended, which is told by whoever asked
             if found := self._console():
@@ -115,7 +126,7 @@ class _Watch:
         return None
 
     @property
-    def state(self) -> str:
+    def _state(self) -> str:
         """How far it came, for the failure's message."""
         return "" if self._signs.settled_s is None else f"; {self._screen.state}"
 

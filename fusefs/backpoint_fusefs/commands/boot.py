@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from backpoint_fusefs.boot.command_options import add_boot_options, terms_of, vcenter_module
+from backpoint_fusefs.commands.boot_group import add_group_options, refuse_group_options, run_group
 from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT
 from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
@@ -36,6 +37,10 @@ On a terminal the guest's serial console is shown, and Ctrl-] ends the machine; 
 screen to a VNC client on this machine instead. Ctrl-C ends it where its console is not shown, and
 so does the guest's own shutdown.
 
+With --group several points boot together in one closed network, in the order that the file says,
+each once those it needs are ready: a text on its console, an open port, a screen at rest.
+--group-example prints such a file, with every key explained.
+
 By --vcenter it is registered and powered on there, from an NFS export of this machine.
 """
 _EXAMPLES: Final = """
@@ -44,14 +49,15 @@ backpoint boot web01@2026-11-20 --vnc --isolated --forward 8080:80
 backpoint boot db@latest --keep --memory 4G --network user
 backpoint boot --session db-1
 backpoint boot web01@latest --until "login:" --timeout 300 --json
+backpoint boot --group shop.toml --until-ready --log-dir consoles
 backpoint boot web01@latest --vcenter -c backpoint.toml --host esx1 --isolated
 """
 _EXIT_CODES: Final = """\
 exit codes:
   0 it ran and was ended, or --until was seen   2 wrong use
   4 the repository or the session failed   5 a key or passphrase is wrong or not enough
-  7 vCenter failed   8 the machine did not start, or did not say what --until waits for
-  130 interrupted before it ran
+  7 vCenter failed   8 a machine did not start, or did not say what --until waits for, or of a group get ready
+  130 interrupted before it ran, or before it said what --until waits for
 """
 
 
@@ -75,10 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--qemu", action="store_true", help="on this machine (the default)")
     where.add_argument("--vcenter", action="store_true", help="on a host of a vCenter")
     add_boot_options(parser)
+    add_group_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError, KeyFault, MachineFailed, and what sessions and stores raise."""
+    if args.group is not None or args.group_example:
+        return run_group(args)
+    refuse_group_options(args)
     if args.vcenter:
         return _run_in_vcenter(args)
     import time
@@ -99,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
         console or nullcontext(),
         _booted(args, repository, home, (point, begin), terms, console) as booted,
     ):
-        _tell_how(booted, console)
         attendance = _attend(args, booted, console)
     _report(args, booted, point, attendance, time.monotonic() - began)
     if attendance.failure is not None:
@@ -156,13 +165,21 @@ def _booted(
     console: TerminalConsole | None,
 ) -> AbstractContextManager[BootedPoint]:
     from backpoint_fusefs.boot.booted_point import boot_point, boot_session
+    from backpoint_fusefs.live.last_boot import put_last_boot_ahead
 
     point, begin = what
     listener = None if console is None else console.show
     if begin:
         keep = args.keep or args.session is not None
         return boot_point(
-            repository, home, point, terms, session=args.session, keep=keep, on_console=listener
+            repository,
+            home,
+            point,
+            terms,
+            session=args.session,
+            keep=keep,
+            prepare=lambda session: put_last_boot_ahead(repository, point.vm, session),
+            on_console=listener,
         )
     return boot_session(repository, home, args.session, terms, listener)
 
@@ -189,8 +206,8 @@ def _tell_how(booted: BootedPoint, console: TerminalConsole | None) -> None:
     for note in machine.notes:
         warn(note)
     say(
-        f"session {booted.session}: {hardware.firmware.upper()}, {hardware.cores} cores, "
-        f"{len(hardware.disks)} disks"
+        f"session {booted.session}: {hardware.firmware.upper()}, cores: {hardware.cores}, "
+        f"disks: {len(hardware.disks)}"
     )
     if machine.vnc is not None:
         say(f"its screen: VNC at 127.0.0.1:{machine.vnc.port}, password {machine.vnc.password}")
@@ -200,9 +217,15 @@ def _tell_how(booted: BootedPoint, console: TerminalConsole | None) -> None:
 def _attend(
     args: argparse.Namespace, booted: BootedPoint, console: TerminalConsole | None
 ) -> Attendance:
-    from backpoint_fusefs.boot.attending import attend
+    from backpoint_fusefs.boot.attending import BY_USER, Attendance, attend
 
-    return attend(booted.machine, args.until, args.timeout, console)
+    try:
+        _tell_how(booted, console)
+        return attend(booted.machine, args.until, args.timeout, console)
+    except KeyboardInterrupt:
+        if args.until is not None:
+            raise
+        return Attendance(BY_USER)
 
 
 def _report(

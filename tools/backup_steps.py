@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tools.busy_disk import last_write
-from tools.demo_config import write_config
+from tools.demo_config import SESSIONS, write_config
 from tools.play import Play
 
 from guest_disks import change_data_disk, mounted
@@ -67,7 +67,7 @@ def back_up_first(play: Play) -> None:
             play.back_up("nightly")
     with stage.step("mount the repository: each point is the VM's disks, byte for byte"):
         play.mount.mkdir()
-        stage.run("backpoint", "mount", play.mount)
+        stage.run("backpoint", "mount", play.mount, "--live", play.folder / SESSIONS)
         stage.require(play.is_mounted, f"{play.mount} is not a mount point")
         point = play.point("web01").parent
         inside = ("-path", "*/guest/*", "-prune", "-o")

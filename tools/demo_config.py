@@ -11,6 +11,8 @@ from typing import Final
 
 from vcsim import Simulator
 
+MOUNT: Final = "backups"
+SESSIONS: Final = "sessions"
 # Looks at everything in each run, so that the first lie is found.
 _CAREFUL_JOB: Final = """
 [jobs.careful]
@@ -42,6 +44,11 @@ def write_config(example: str, folder: Path, simulator: Simulator) -> Path:
         "jobs.nightly.exclude.names": 'names = ["tmp-*"]',
         # As an NFS datastore would be that is mounted here too.
         "transports.datastores.nfs01": f'{datastore[0]} = "{datastore[1].relative_to(folder)}"',
+        # The simulated hosts reach what they mount by its path on this machine.
+        "live.address": 'address = "127.0.0.1"',
+        "live.path": f'path = "{folder / MOUNT}"',
+        "live.folder": f'folder = "{folder / MOUNT}"',
+        "live.sessions": f'sessions = "{folder / SESSIONS}"',
     }
     path = folder / "backpoint.toml"
     path.write_text(_edited(example, lines) + _CAREFUL_JOB)

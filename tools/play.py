@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.demo_config import MOUNT
 from tools.stage import Stage
 from tools.vcenter_scene import VCenterScene
 
@@ -37,7 +38,7 @@ class Play:
 
     @property
     def mount(self) -> Path:
-        return self.folder / "backups"
+        return self.folder / MOUNT
 
     def agent(self, *words: str, code: int = 0) -> str:
         """Run `backpoint agent`, its progress not shown; what it said. Raises RuntimeError."""
@@ -51,12 +52,11 @@ class Play:
 
     def point(self, vm: str) -> Path:
         """The folder of its newest point. Raises RuntimeError if it does not appear."""
-        folder = self.mount / "vms" / vm / self.newest[vm]
-        deadline = time.monotonic() + _APPEAR_LIMIT_S
-        while not folder.exists():
-            self.stage.require(time.monotonic() < deadline, f"{folder} is not there")
-            time.sleep(0.05)
-        return folder
+        return self._appeared(self.mount / "vms" / vm / self.newest[vm])
+
+    def proof(self, vm: str) -> Path:
+        """What the newest point's last proof says. Raises RuntimeError if it does not appear."""
+        return self._appeared(self.point(vm) / "proof.json")
 
     def facts(self, vm: str) -> dict[str, Any]:
         """What the newest point says of itself."""
@@ -69,6 +69,13 @@ class Play:
         self.stage.require(bool(copies), f"the point of {vm} has no disk")
         for number, copy in enumerate(copies):
             self.stage.run("cmp", self.vcenter.disk(vm, number), copy)
+
+    def _appeared(self, path: Path) -> Path:
+        deadline = time.monotonic() + _APPEAR_LIMIT_S
+        while not path.exists():
+            self.stage.require(time.monotonic() < deadline, f"{path} is not there")
+            time.sleep(0.05)
+        return path
 
     @property
     def is_mounted(self) -> bool:

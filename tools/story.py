@@ -1,4 +1,5 @@
-"""The demo: running VMs of a vCenter are backed up, changed, backed up again, mounted and restored.
+"""The demo: running VMs of a vCenter are backed up, changed, backed up again, mounted, run
+from the backup and restored.
 
 Decides the order of the steps; what each must prove is with the step, and a step that proves
 nothing is not here. Talks to Backpoint only through its command line, as a user would, and to the
@@ -17,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import backup_steps, restore_steps
+from tools import backup_steps, live_steps, restore_steps
+from tools.demo_config import SESSIONS
 from tools.play import Play, unmounted_at_the_end
 from tools.stage import Stage, StepFailed
 from tools.vcenter_scene import running_scene
@@ -63,6 +65,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "BACKPOINT_REPO": str(folder / "repository"),
         "BACKPOINT_PASSPHRASE_FILE": str(passphrase),
         "BACKPOINT_CONFIG": str(folder / "backpoint.toml"),
+        "BACKPOINT_LIVE": str(folder / SESSIONS),
+        "XDG_STATE_HOME": str(folder),
     }
 
 
@@ -90,9 +94,11 @@ def _get_back(play: Play) -> None:
     stage = play.stage
     restore_steps.refuse_the_agent(play)
     restore_steps.copy_files_out(play)
-    restore_steps.boot_from_backup(play)
     restore_steps.restore_as_new(play)
     restore_steps.restore_over(play)
+    live_steps.prove(play)
+    live_steps.try_and_keep(play)
+    live_steps.run_in_vcenter(play)
     with stage.step("where all stands; every stored byte is checked"):
         play.agent("status")
         stage.run("backpoint", "check", "--read-data")

@@ -67,6 +67,10 @@ class VCenterScene:
         link.symlink_to(self.simulator.live_disk(vm._GetMoId(), key))
         return link
 
+    def names(self) -> list[str]:
+        """Of all VMs."""
+        return [self._client.vm(place).name for place in range(len(self.simulator.vms()))]
+
     def power(self, name: str) -> str:
         return str(self._vm(name).runtime.powerState)
 

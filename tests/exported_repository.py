@@ -140,6 +140,15 @@ class Exported:
         return record
 
 
+def runs(pid: int) -> bool:
+    """Whether the process is more than a body that nobody has fetched."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def tool(*words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[bytes]:
     """A client's tool, as it ends."""
     return subprocess.run(words, capture_output=True, timeout=timeout_s)
@@ -166,18 +175,21 @@ def newest_disk(export: Exported, vm: str = "web") -> str:
 
 
 @contextlib.contextmanager
-def exported(made: MountedRepository, *options: str, address: str = "") -> Iterator[Exported]:
-    """The export serves inside the block, at ports that were free."""
+def exported(
+    made: MountedRepository, *options: str, path: str = "", expected: int = 0
+) -> Iterator[Exported]:
+    """The export serves inside the block, at ports that were free. path: the PATH it is started
+    with. expected: how the process ends."""
     ports = ("--port", str(free_port()), "--mount-port", str(free_port()))
-    where = ("--listen", address) if address else ()
+    variables = environment(made) | ({"PATH": path} if path else {})
     stderr = made.root.parent / "export.stderr"
-    with _alone(), stderr.open("w") as messages:
+    with exports_alone(), stderr.open("w") as messages:
         process = subprocess.Popen(
-            [*_COMMAND, "export", "--nfs", "--json", *ports, *where, *options],
+            [*_COMMAND, "export", "--nfs", "--json", *ports, *options],
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
-            env=environment(made),
+            env=variables,
         )
         export = None
         try:
@@ -188,12 +200,13 @@ def exported(made: MountedRepository, *options: str, address: str = "") -> Itera
             code = _end(process)
             left = _left(made, export)
             shutil.rmtree(folder_of(made.repository.config.repository_id).root, ignore_errors=True)
-        assert code == 0, stderr.read_text()
+        assert code == expected, stderr.read_text()
         assert not left, left
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def exports_alone() -> Iterator[None]:
+    """No other test run has an export meanwhile."""
     with _LOCK.open("w") as lock:
         wait_for(lambda: _locked(lock.fileno()), "another test run has an export")
         yield
@@ -238,5 +251,5 @@ def _left(made: MountedRepository, export: Exported | None) -> Sequence[str]:
             if str(root) in backing.read_text():
                 left.append(str(backing))
     if export is not None:
-        left += [f"process {pid}" for pid in export.pids if Path(f"/proc/{pid}").exists()]
+        left += [f"process {pid}" for pid in export.pids if runs(pid)]
     return left

@@ -18,7 +18,7 @@ from typing import Final
 
 from backpoint_fusefs.mount_point import find_mount
 from backpoint_fusefs.nfs.anchor_device import clear_devices
-from backpoint_fusefs.process_mark import process_mark
+from backpoint_fusefs.process_mark import process_mark, still_runs
 from backpoint_fusefs.unmounting import take_away
 from backpoint_repo.errors import UsageError
 
@@ -93,7 +93,8 @@ def _lock(lock: int, folder: ExportFolder) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if _is_alive(os.pread(lock, _MARK_MAX, 0)) or time.monotonic() > deadline:
+            # With a dead owner, only what it left still has the lock, and lets go of it.
+            if still_runs(os.pread(lock, _MARK_MAX, 0)) or time.monotonic() > deadline:
                 raise UsageError(
                     "this repository is exported already (`backpoint export --status` says how): "
                     f"end that first; its folder is {folder.root}"
@@ -103,14 +104,6 @@ def _lock(lock: int, folder: ExportFolder) -> None:
             os.ftruncate(lock, 0)
             os.pwrite(lock, process_mark(os.getpid()), 0)
             return
-
-
-def _is_alive(mark: bytes) -> bool:
-    """Whether the process of this mark runs; with a dead one, only what it leaves has the lock."""
-    try:
-        return process_mark(int(mark.split()[0])) == mark
-    except (ProcessLookupError, ValueError, IndexError):
-        return False
 
 
 def _clear(folder: ExportFolder) -> None:

@@ -9,12 +9,7 @@ from __future__ import annotations
 import socket
 from enum import Enum
 
-from backpoint_fusefs.nfs.portmapper import (
-    NFS_PROGRAM,
-    SOCKET,
-    NoPortmapper,
-    registered_place,
-)
+from backpoint_fusefs.nfs.portmapper import NFS_PROGRAM, NoPortmapper, Registered, registered
 from backpoint_fusefs.nfs.private_rpcbind import rpcbind_installed
 from backpoint_repo.errors import UsageError
 
@@ -46,23 +41,24 @@ class PortMapping(Enum):
 def find_port_mapping() -> PortMapping:
     """As this machine is now. Raises UsageError where another NFS server is registered."""
     try:
-        places = {registered_place(NFS_PROGRAM, version, SOCKET) for version in (3, 4)}
+        servers = [server for server in registered() if server.program == NFS_PROGRAM]
     except NoPortmapper:
         return PortMapping.PRIVATE if rpcbind_installed() else PortMapping.NONE
-    for place in places:
-        if place is not None and _answers(*place):
+    for server in servers:
+        if server.transport.startswith("tcp") and _answers(server):
             raise UsageError(
-                f"another NFS server of this machine, on port {place[1]}, is registered with "
+                f"another NFS server of this machine, on port {server.port}, is registered with "
                 "rpcbind, and NFS-Ganesha would take its place: end it, or let it serve a mount "
                 "(--print-exports)"
             )
     return PortMapping.MACHINE
 
 
-def _answers(host: str, port: int) -> bool:
+def _answers(server: Registered) -> bool:
+    """Registrations outlive a server that was killed."""
     try:
         # Of all addresses, any does: connecting to 0.0.0.0 is connecting to this machine.
-        socket.create_connection((host, port), _CONNECT_S).close()
+        socket.create_connection((server.host, server.port), _CONNECT_S).close()
     except OSError:
         return False
     return True

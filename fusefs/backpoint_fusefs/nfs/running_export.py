@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from backpoint_fusefs.nfs.export_folder import RUNTIME, ExportFolder, folder_of
-from backpoint_fusefs.process_mark import process_mark
+from backpoint_fusefs.process_mark import still_runs
 from backpoint_repo.errors import UsageError
 
 _SIZE_MAX: Final = 64 << 10
@@ -21,7 +21,7 @@ _SIZE_MAX: Final = 64 << 10
 
 @dataclass(frozen=True)
 class RunningExport:
-    """repository: its id, hex. process: `PID START` (see process_mark). address: listened on.
+    """repository: its id, hex. process: `PID START` (see `process_mark`). address: listened on.
     path: what clients mount. mount: where this machine sees the same tree. sessions: the home of
     sessions, which are at `<path>/live/<session>/`; None where only points are exported. versions:
     of NFS, in rising order. allowed: networks that have access. restarts: of the NFS server or the
@@ -47,10 +47,7 @@ class RunningExport:
     @property
     def alive(self) -> bool:
         """Whether its process still runs, not another one with its number."""
-        try:
-            return process_mark(self.pid).decode() == self.process
-        except (ProcessLookupError, PermissionError):
-            return False
+        return still_runs(self.process.encode())
 
     def as_json(self) -> dict[str, Any]:
         """With `pid` for who does not want to take `process` apart."""

@@ -56,12 +56,18 @@ class ExportPlan:
 class Export:
     """For a `with`: all that was started is ended when it is left. The folder must be taken."""
 
-    def __init__(self, plan: ExportPlan, tell: Callable[[str], None], output: int) -> None:
+    def __init__(
+        self,
+        plan: ExportPlan,
+        tell: Callable[[str], None],
+        output: int,
+        policy: RestartPolicy | None = None,
+    ) -> None:
         """tell: what the user should know. output: descriptor of plan.log."""
         self._plan = plan
         self._tell = tell
         self._output = output
-        self._policy = RestartPolicy()
+        self._policy = policy or RestartPolicy()
         self._mount: ServedMount | None = None
         self._mounted_at = 0.0
         self._rpcbind: PrivateRpcbind | None = None

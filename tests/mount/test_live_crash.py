@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import random
 import select
@@ -95,9 +96,18 @@ def assert_written(flat: Path, seed: int, synced: int, started: int) -> None:
 
 
 def test_what_was_synced_outlives_kill_9(repository: MountedRepository, flat: Path) -> None:
-    """What fio wrote verifies; what was synced while the mount was killed is there, nothing torn;
-    names are there too; and the session goes on."""
+    """What fio wrote verifies; what was synced while the mount was killed is there, nothing torn,
+    however it was synced; names are there too; and the session goes on."""
     run(*_FIO, f"--filename={flat}", "--do_verify=0")
+    for number, flags in enumerate((os.O_SYNC, os.O_DSYNC, 0)):
+        other = os.open(flat.with_name("other"), os.O_RDWR | os.O_CREAT | flags)
+        os.ftruncate(other, 3 * BLOCK)
+        os.pwrite(other, b"synced", number * BLOCK)
+        if not flags:
+            with mmap.mmap(other, 3 * BLOCK) as mapped:
+                mapped[3 * BLOCK - 6 :] = b"mapped"
+                mapped.flush()
+        os.close(other)
     (flat.parent / "folder").mkdir()
     flat.with_name("folder").joinpath("kept.log").write_bytes(b"")
     flat.with_name("disk0.vmdk").rename(flat.with_name("renamed.vmdk"))
@@ -116,7 +126,11 @@ def test_what_was_synced_outlives_kill_9(repository: MountedRepository, flat: Pa
     repository.mount_live()
     assert_written(flat, 3, synced, synced + 1)
     run(*_FIO, f"--filename={flat}", "--verify_only")
-    assert sorted(os.listdir(flat.parent)) == ["disk0-flat.vmdk", "folder", "renamed.vmdk"]
+    synced_at = [flat.with_name("other").read_bytes()[at * BLOCK :][:6] for at in range(3)]
+    assert synced_at == [b"synced"] * 3
+    assert flat.with_name("other").read_bytes()[-6:] == b"mapped"
+    names = ["disk0-flat.vmdk", "folder", "other", "renamed.vmdk"]
+    assert sorted(os.listdir(flat.parent)) == names
     assert os.listdir(flat.parent / "folder") == ["kept.log"]
     run(*_FIO, f"--filename={flat}", "--do_verify=1")
     assert (repository.newest("web") / "disk0-flat.vmdk").read_bytes() == CONTENT

@@ -1,7 +1,9 @@
 """A file of a session that a program has open: reads as of a point's disk, writes through.
 
 Reads are answered from memory where possible, and what a sequential reader wants next is decoded
-for it. Writes, which may wait for a disk or for a commit's cut, are for a worker.
+for it. Writes are for a worker: in the loop 8,000 of 4 KiB a second would be possible instead of
+3,800 (with fsync as many either way), but a disk that throttles its writers, or a commit's cut,
+would hold up everybody.
 """
 
 from __future__ import annotations

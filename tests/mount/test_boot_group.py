@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,21 @@ from backpoint_fusefs.boot.group_file import read_group
 from backpoint_repo.repository import open_repository
 from backpoint_repo.source.raw_image import RawImage
 from backpoint_repo.store.local import LocalStore
-from command_line import COMMAND, CommandLine, Said
+from command_line import CommandLine, Said
 from guest_disks import build_bootable
 from leftovers import find_leftovers
 from small_repository import NOON, PASSPHRASE, assert_clean, back_up, new_repository
 
+# Boot sectors. hlt; jmp to it: stays for ever, and says nothing.
+STAYS = b"\xf4\xeb\xfd"
+# mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt: ACPI's power off, as QEMU has it.
+QUITS = bytes.fromhex("ba0406b80020eff4")
+NEVER = 'ready = { text = "never said" }'
+
 
 @dataclass(frozen=True)
 class Site:
-    """A repository with points of two guests that know each other, and of an empty disk."""
+    """A repository with points of two guests that know each other, and of ones that do little."""
 
     folder: Path
     line: CommandLine
@@ -67,13 +71,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "tmp").mkdir()
     repository = new_repository(LocalStore(folder / "repo"))
     for name, address, peer in (("g1", "10.9.0.1/24", "10.9.0.2"), ("g2", "10.9.0.2/24", "")):
-        disk = folder / f"{name}.raw"
+        disk = folder / "disk.raw"
         build_bootable(disk, hostname=name, address=address, peer=peer)
         back_up(repository, name, RawImage(disk), time=NOON)
-        disk.unlink()
-    empty = folder / "empty.raw"
-    empty.write_bytes(bytes(1 << 20))
-    back_up(repository, "empty", RawImage(empty), time=NOON)
+    for name, code in (("stays", STAYS), ("quits", QUITS)):
+        disk.write_bytes((code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+        back_up(repository, name, RawImage(disk), time=NOON)
+    disk.write_bytes(bytes(1 << 20))
+    back_up(repository, "empty", RawImage(disk), time=NOON)
     line = CommandLine(folder, {"BACKPOINT_REPO": str(folder / "repo")}).having(
         BACKPOINT_PASSPHRASE=PASSPHRASE.text, BACKPOINT_LIVE=folder / "live"
     )
@@ -122,3 +127,99 @@ def test_members_come_up_in_order_and_reach_each_other(site: Site) -> None:
     assert b"BOOT-OK vm=g2" in (logs / "server.log").read_bytes()
     assert (logs / "g1.log").stat().st_mode & 0o777 == 0o600
     site.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ('point = "empty"\n' + NEVER, "bad is not ready: the firmware found nothing to boot from"),
+        (
+            'point = "stays@latest"\naddress = "10.9.0.7"\nready = { port = 80, timeout = 1.5 }',
+            "bad is not ready: no sign of life within 1.5 s; nothing is on the console; "
+            "nobody answers for 10.9.0.7",
+        ),
+        (f'point = "quits"\n[[vm]]\nname="late"\npoint="stays"\n{NEVER}', "bad ended by itself"),
+    ],
+)
+def test_a_member_that_is_not_ready_ends_all(site: Site, member: str, said: str) -> None:
+    """It is named, with the reason, in the error and in the records."""
+    text = f'[[vm]]\npoint = "stays"\n[[vm]]\nname = "bad"\nafter = ["stays"]\n{member}'
+    done, records = site.boot(text, "--until-ready", code=8)
+    assert said in done.error
+    failed, result = records[-2:]
+    assert (failed["member"], failed["event"]) == ("bad", "failed")
+    assert not result["ok"]
+    assert done.error == result["error"]
+    site.assert_nothing_left()
+
+
+def test_a_group_that_takes_too_long(site: Site) -> None:
+    """--timeout is for all of it, and names who was late."""
+    text = f'[[vm]]\npoint = "stays"\n{NEVER}\n[[vm]]\npoint = "quits"\nafter = ["stays"]'
+    done, records = site.boot(text, "--timeout", "1", code=8)
+    assert done.error == "not all were ready within 1 s; not yet: stays, quits"
+    assert [member["session"] is None for member in records[-1]["members"]] == [False, True]
+    site.assert_nothing_left()
+
+
+def test_it_stays_until_its_guests_have_ended(site: Site) -> None:
+    """All are ready once they have started, where nothing else is asked."""
+    _, records = site.boot('[[vm]]\npoint = "quits"')
+    assert [record["event"] for record in records[:-1]] == ["started", "ready", "ended"]
+    assert records[-1]["ended"] == "by the guests"
+    site.assert_nothing_left()
+
+
+def interrupted(site: Site, text: str, when: bytes, *words: str) -> tuple[int, str]:
+    """Exit code and last line of a group that is interrupted once it says so."""
+    with site.line.start("boot", "--group", site.write(text), *words) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, b"")
+        assert any(when in line for line in lines)
+        assert qemus_in(site.folder)
+        process.send_signal(signal.SIGINT)
+        *_, last = lines
+    return process.returncode, last.decode().strip()
+
+
+def test_the_user_ends_it(site: Site) -> None:
+    """Once all are ready that is its end; --keep keeps what they wrote."""
+    text = '[[vm]]\npoint = "stays"\n[[vm]]\nname = "other"\npoint = "stays"'
+    code, last = interrupted(site, text, b"all 2 are ready", "--keep")
+    assert (code, last) == (0, "backpoint: ended: by the user")
+    listed = site.line.run("--json", "live", "list").out.splitlines()
+    names = [json.loads(line)["name"] for line in listed]
+    assert len(names) == 2
+    for name in names:
+        site.line.run("live", "discard", name, "--yes")
+    site.assert_nothing_left()
+
+
+def test_an_interrupt_before_all_are_ready(site: Site) -> None:
+    """Is one, and leaves nothing."""
+    code, last = interrupted(site, f'[[vm]]\npoint = "stays"\n{NEVER}', b"stays: started")
+    assert (code, last) == (130, "backpoint: interrupted")
+    site.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--until", "x"), "--until is for one machine"),
+        (("--log-dir", "/dev/null/logs"), "consoles cannot be written to"),
+        ((), "no points of a VM named 'none'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(site: Site, words: tuple[str, ...], said: str) -> None:
+    """Before anything is begun."""
+    name = "stays" if words else "none"
+    done, _ = site.boot(f"[[vm]]\npoint = '{name}'", *words, code=2)
+    assert said in done.error
+    site.assert_nothing_left()
+
+
+def test_the_example_is_one(site: Site) -> None:
+    """As it is printed, it can be read."""
+    members = read_group(site.write(site.line.run("boot", "--group-example").out))
+    assert [member.title for member in members] == ["db", "files01", "app01"]
+    assert "--until-ready and --log-dir" in site.line.run("boot", "--until-ready", code=2).error

@@ -10,7 +10,8 @@ class NoSuchSession(UsageError):
 
 
 class SessionInUse(BackpointError):
-    """Another process has the session open and does not answer, or does not let go of it."""
+    """Another process has the session open and does not answer, or does not let go of it; or this
+    one has let go of it meanwhile."""
 
     exit_code = 4
 

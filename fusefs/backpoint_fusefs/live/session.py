@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from backpoint_fusefs.live.cut_taking import CutTaking, delete_cuts, plan_cut
 from backpoint_fusefs.live.durable_file import delete_unfinished
-from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
+from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
 from backpoint_fusefs.live.live_file import LiveFile
 from backpoint_fusefs.live.live_node import fault
 from backpoint_fusefs.live.node_tree import NAMES, LiveNode, NodeTree, NodeType
@@ -105,9 +105,10 @@ class Session:
         meanwhile, no longer than needed. Where it fails there is no such cut, and its number is
         not used again.
 
-        Raises OSError, and what a repository raises.
+        Raises SessionInUse where it was closed, OSError, and what a repository raises.
         """
         with self._changing:
+            self._refuse_closed()
             with self._opening:
                 self._open_written_disks()
             self.sync()
@@ -127,24 +128,29 @@ class Session:
         """The point holds all up to cut `through` now: go on over it, delete what it holds.
 
         The caller holds that point in the repository, and drops its hold on the one before
-        afterwards. Harmless when repeated. Raises UsageError where that was not cut; OSError,
-        after which the session may or may not stand on the point: `record` tells.
+        afterwards. Harmless when repeated. Raises SessionInUse where it was closed; UsageError
+        where that was not cut; what a repository raises where the point cannot lie below all the
+        disks; nothing has changed then. OSError, after which the session may or may not stand on
+        the point: `record` tells.
         """
         with self._changing, self._opening:
+            self._refuse_closed()
             record = self._record
             if (record.point_id, record.floor) == (point_id, through):
                 return
             if not record.floor < through <= record.cut:
                 raise UsageError(f"there is no cut {through} of the session {record.name}")
-            bases = self._disks.bases(point_id)
+            bases = self._disks.bases(point_id, self._disk_numbers())
             self._replace(point_id=point_id, floor=through)
             self._disks.rebase(bases, through)
             delete_cuts(self._folder, through)
             self._sweep_disks()
 
     def set_frozen(self, frozen: bool) -> None:
-        """Durable. What was written before is synced first. Raises OSError."""
+        """Durable. What was written before is synced first. Raises SessionInUse where it was
+        closed, OSError."""
         with self._changing:
+            self._refuse_closed()
             if frozen == self._record.frozen:
                 return
             if frozen:
@@ -182,6 +188,11 @@ class Session:
                     self._open_files.close()
                 self.names.close()
                 self._lock.release()
+
+    def _refuse_closed(self) -> None:
+        # Its lock is gone: another process may have the session, and would not hear of it.
+        if self._closed:
+            raise SessionInUse(f"the session {self._record.name} was let go of; try again")
 
     def _open_file(self, number: int) -> SessionFile:
         node = self.names.node(number)

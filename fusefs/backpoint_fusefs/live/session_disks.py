@@ -7,7 +7,7 @@ at a time.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -52,17 +52,19 @@ class SessionDisks:
     def opened(self) -> list[OverlayDisk]:
         return list(self._disks.values())
 
-    def bases(self, point_id: str) -> dict[int, BaseContent]:
-        """What is to lie below the disks that are open. Raises what a repository raises."""
-        return {number: self._open_base(point_id, number) for number in self._disks}
+    def bases(self, point_id: str, numbers: Iterable[int]) -> dict[int, BaseContent]:
+        """What is to lie below these disks and those that are open: a point that lacks one of
+        them is found out before anything stands on it. Raises what a repository raises."""
+        wanted = {*numbers, *self._disks}
+        return {number: self._open_base(point_id, number) for number in sorted(wanted)}
 
     def rebase(self, bases: dict[int, BaseContent], through: int) -> None:
-        """Raises OSError where layers could not be deleted; all disks have their new base then,
-        and the layers go when the disk is opened again."""
+        """Of the disks that are open. Raises OSError where layers could not be deleted; all have
+        their new base then, and the layers go when the disk is opened again."""
         failed: OSError | None = None
-        for number, base in bases.items():
+        for number, disk in self._disks.items():
             try:
-                self._disks[number].rebase(base, through)
+                disk.rebase(bases[number], through)
             except OSError as error:
                 failed = failed or error
         if failed is not None:

@@ -9,7 +9,7 @@ import random
 import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +17,14 @@ import pytest
 
 from backpoint_fusefs.live import cut_taking
 from backpoint_fusefs.live.cut_taking import plan_cut
-from backpoint_fusefs.live.errors import SessionDamaged, SessionFrozen
+from backpoint_fusefs.live.errors import SessionDamaged, SessionFrozen, SessionInUse
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType
 from backpoint_fusefs.live.overlay.overlay_disk import CutDisk
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_cut import CutFolder
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_repo.chunk_cache import ChunkCache
-from backpoint_repo.errors import ObjectMissing, UsageError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UsageError
 from backpoint_repo.store.memory import MemoryStore
 from session_scene import (
     VMX,
@@ -383,6 +383,46 @@ def test_rebase(scene: LiveScene) -> None:
     assert content_of(session) == expected
     assert session.record.floor == number
     session.close()
+
+
+def test_a_point_that_cannot_lie_below(scene: LiveScene) -> None:
+    """One that lacks a disk, or is no point at all, is refused before the session stands on it,
+    whether its disks were touched or not."""
+    session = scene.started()
+    session.file(named(session, DISK0).number).write(0, b"mine")
+    expected = content_of(session)
+    number = session.cut()
+    fewer = make_point(scene.repository, [scene.disks[0]])
+    for touched in (True, False):
+        with pytest.raises(ObjectDamaged):
+            session.rebase(fewer.point_id.hex(), number)
+        with pytest.raises(ObjectMissing):
+            session.rebase("0" * 32, number)
+        assert (session.record.point_id, session.record.floor) == (scene.point.point_id.hex(), 0)
+        if touched:
+            session = reopened(scene, session)
+    assert content_of(session) == expected
+    session.close()
+
+
+def test_a_closed_session_changes_no_more(scene: LiveScene) -> None:
+    """Cut, rebase and freeze are refused: its lock is gone, and another process may have it."""
+    session = scene.started()
+    number = session.cut()
+    session.close()
+    before = (session.folder / "session.json").read_bytes()
+    with closing(scene.home.open("web")) as again:
+        changes: list[Callable[[], object]] = [
+            session.cut,
+            partial(session.rebase, session.record.point_id, number),
+            partial(session.set_frozen, True),
+            partial(session.set_frozen, False),
+        ]
+        for change in changes:
+            with pytest.raises(SessionInUse, match="let go of"):
+                change()
+        assert again.record.cut == number
+    assert (session.folder / "session.json").read_bytes() == before
 
 
 def test_a_full_disk(scene: LiveScene, tmp_path: Path) -> None:

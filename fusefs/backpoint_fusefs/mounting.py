@@ -41,6 +41,8 @@ from backpoint_repo.repository import Repository
 
 _PREFETCH_SHARE: Final = 4
 """Prefetching may fill a quarter of the cache, so that it never drops what it just fetched."""
+_AHEAD_SHARE: Final = 2
+"""What a boot is expected to read may fill half of it: it is read soon, or was expected in vain."""
 _LOG = logging.getLogger("backpoint.mount")
 
 
@@ -75,7 +77,7 @@ def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
 async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
     home = None if plan.live is None else SessionHome(plan.live, plan.repository)
     parts = await _parts(plan, home)
-    sessions = None if home is None else LiveSessions(home, parts.shelf, parts.lease)
+    sessions = None if home is None else _sessions(plan, home, parts)
     realms = Realms(parts, ParserPool(streams=plan.streams), sessions)
     watch = parts.watch
     _mount(MountOperations(realms.of, realms.writable_of, watch, parts.tell), plan)
@@ -114,6 +116,11 @@ async def _parts(plan: MountPlan, home: SessionHome | None) -> MountParts:
         Owner(os.geteuid(), os.getegid(), plan.shared),
         ToldOnce(),
     )
+
+
+def _sessions(plan: MountPlan, home: SessionHome, parts: MountParts) -> LiveSessions:
+    ahead_max = plan.cache_size // _AHEAD_SHARE
+    return LiveSessions(home, parts.shelf, parts.lease, parts.workers, ahead_max)
 
 
 def _changed(folder: Path) -> float:

@@ -33,19 +33,14 @@ class BootPrefetch:
         self._workers = workers
         self._fetch = fetch
         self._waiting = deque(_pieces(ranges, bytes_max))
-        self._ended = False
 
     def start(self) -> None:
         """Begin; it goes on by itself."""
         for _ in range(max(1, WORKERS - 1)):
             self._next()
 
-    def end(self) -> None:
-        """Begin nothing more."""
-        self._ended = True
-
     def _next(self) -> None:
-        if self._waiting and not self._ended:
+        if self._waiting:
             self._workers.start(self._fetch, *self._waiting.popleft(), deliver=self._done)
 
     def _done(self, _: outcome.Outcome[Any]) -> None:

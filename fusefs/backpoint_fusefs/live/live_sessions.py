@@ -22,13 +22,16 @@ from pyfuse3 import FileNameT, InodeT
 
 from backpoint_fusefs import inodes
 from backpoint_fusefs.decode_workers import DecodeWorkers
+from backpoint_fusefs.live.boot_prefetch import BootPrefetch
 from backpoint_fusefs.live.control_server import serve_control
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
 from backpoint_fusefs.live.held_session import HeldSession
 from backpoint_fusefs.live.live_inodes import session_number
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_home import SessionHome
+from backpoint_fusefs.live.session_trace import SessionTrace
 from backpoint_fusefs.live.shown_session import ShownSession, shown_sessions
+from backpoint_fusefs.live.trace_files import ranges_ahead
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.realm import Stale
@@ -60,12 +63,23 @@ class _Refusal:
 class LiveSessions:
     """For the event loop only, but for `open_base` and `close`."""
 
-    def __init__(self, home: SessionHome, shelf: PointShelf, lease: MountLease) -> None:
-        """To be made in the thread of a trio loop."""
+    def __init__(
+        self,
+        home: SessionHome,
+        shelf: PointShelf,
+        lease: MountLease,
+        decoders: DecodeWorkers,
+        ahead_max: int,
+    ) -> None:
+        """To be made in the thread of a trio loop. ahead_max: bytes that a boot may have fetched
+        before it asks for them, on `decoders`."""
         self.workers = DecodeWorkers(LIVE_WORKERS)
         self._home = home
         self._shelf = shelf
         self._lease = lease
+        self._decoders = decoders
+        self._ahead_max = ahead_max
+        self._traces: dict[int, SessionTrace] = {}
         self._syncs = trio.CapacityLimiter(_SYNCS)
         self._shown: dict[int, ShownSession] = {}
         self._looked_at = float("-inf")
@@ -133,6 +147,7 @@ class LiveSessions:
         except OSError as error:
             _LOG.error("the session %s could not be closed well: %s", held.folder.name, error)
         del self._held[held.number]
+        await self.workers.run(self._traces.pop(held.number).save)
         self._pins.pop(held.number)[1]()
         why = SessionInUse(
             f"the session {held.folder.name} was let go of a moment ago, for another process"
@@ -154,6 +169,7 @@ class LiveSessions:
                 for held in list(self._held.values()):
                     self._pin(held)
                     try:
+                        await held.run(self._traces[held.number].save)
                         await held.save_times()
                     except (OSError, BackpointError, Stale) as error:
                         _LOG.warning("times of the session %s: %s", held.folder.name, error)
@@ -161,6 +177,7 @@ class LiveSessions:
     def close(self) -> None:
         """Sync and close all. When the mount is gone, so that nothing is under way any more."""
         for held in self._held.values():
+            self._traces[held.number].save()
             try:
                 held.session.close()
             except (OSError, BackpointError) as error:
@@ -183,8 +200,9 @@ class LiveSessions:
 
     async def _open(self, shown: ShownSession) -> HeldSession:
         number = shown.number
+        trace = await self.workers.run(SessionTrace, shown.folder, self.open_base)
         try:
-            session = await self.workers.run(Session, shown.folder, self.open_base)
+            session = await self.workers.run(Session, shown.folder, trace.open_base)
         except NoSuchSession:
             raise Stale from None
         except BackpointError as error:
@@ -198,11 +216,22 @@ class LiveSessions:
             await self.workers.run(session.close)
             raise Stale
         held = HeldSession(shown.folder, session, self.workers, self._syncs)
-        self._held[number] = held
+        self._held[number], self._traces[number] = held, trace
         self._pin(held)
+        await self._fetch_ahead(held)
         await self._serve(held)
         _LOG.info("the session %s is open", shown.folder.name)
         return held
+
+    async def _fetch_ahead(self, held: HeldSession) -> None:
+        """What the last boot of this VM read."""
+        point_id = held.session.record.point_id
+        ranges = await self.workers.run(ranges_ahead, held.folder)
+
+        def fetch(disk: int, offset: int, length: int) -> None:
+            self.open_base(point_id, disk).prefetch(offset, length)
+
+        BootPrefetch(self._decoders, fetch, ranges, self._ahead_max).start()
 
     async def _serve(self, held: HeldSession) -> None:
         assert self._nursery is not None

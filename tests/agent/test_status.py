@@ -18,6 +18,7 @@ from backpoint_agent.ledger import Ledger
 from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.machine import Identity
 from backpoint_agent.machine_lock import machine_lock
+from backpoint_agent.report import repository_points
 from backpoint_agent.report.repository_points import read_points
 from backpoint_agent.report.restores import save_restore
 from backpoint_agent.report.run_report import report_run
@@ -29,7 +30,7 @@ from backpoint_agent.settings.read import read_settings_file
 from backpoint_agent.state_folder import StateFolder
 from backpoint_agent.stopping import Stop
 from backpoint_repo.errors import KeyFault, StoreUnavailable
-from backpoint_repo.point import Point
+from backpoint_repo.point import ORIGIN, Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.memory import MemoryStore
 from command_line import COMMAND, CommandLine, Said, make_repository, opened
@@ -90,11 +91,22 @@ class Place:
         return full_outcome(vm, at, point=point.point_id.hex(), point_time=point.time, **changes)
 
 
-def publish(repository: Repository, vm: str, at: float, identity: str = "") -> Point:
-    """A point without disks. identity: of whom it says it is."""
+def publish(
+    repository: Repository,
+    vm: str,
+    at: float,
+    identity: str = "",
+    *,
+    from_live: bytes | None = None,
+) -> Point:
+    """A point without disks. identity: of whom it says it is. from_live: the point that the live
+    session stood on which wrote it."""
     vcenter, _, instance = (identity or identity_of(vm)).partition("/")
-    capture = {"kind": "vsphere", "vcenter": vcenter, "instance": instance, "name": vm}
-    with repository.begin_backup(vm) as session:
+    capture: dict[str, Any] = {"kind": "vsphere", "vcenter": vcenter, "instance": instance}
+    capture["name"] = vm
+    if from_live is not None:
+        capture[ORIGIN] = {"session": "trial"}
+    with repository.begin_backup(vm, from_live) as session:
         return session.publish(time=at, label="", capture=capture)
 
 
@@ -267,6 +279,49 @@ def test_points_are_taken_in_the_order_they_were_made(place: Place) -> None:
     assert machine.reached.age_s == 30 * HOUR
     assert machine.is_missed
     assert "a clock was wrong" in machine.remarks[0]
+
+
+def test_what_a_live_session_wrote_is_no_backup(place: Place) -> None:
+    """It makes no VM's newest point younger, fills no gap and moves no clock, wherever it stands
+    among the backups; a VM that has nothing else has no point."""
+    repository = new_repository(MemoryStore())
+    first = publish(repository, "a", NIGHT - 30 * HOUR)
+    publish(repository, "a", NIGHT - 20 * HOUR, from_live=first.point_id)
+    second = publish(repository, "a", NIGHT - 10 * HOUR)
+    old = publish(repository, "a", NIGHT - 3 * HOUR, from_live=first.point_id)
+    trial = publish(repository, "a", NIGHT - 2 * HOUR, from_live=second.point_id)
+    publish(repository, "a", NIGHT - HOUR, from_live=trial.point_id)
+    publish(repository, "b", NIGHT - HOUR, from_live=old.point_id)
+    place.report(
+        some_outcome("a", NIGHT - 10 * HOUR, point=second.point_id.hex()),
+        failed_outcome("b", NIGHT - HOUR),
+    )
+    a, b = look(place.settings, repository, NIGHT).machines
+    assert (a.reached.age_s, a.reached.longest_gap_s, a.remarks) == (10 * HOUR, 20 * HOUR, ())
+    assert b.reached.age_s is None
+    assert b.is_missed
+
+
+def test_reading_points_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many points that no run recorded as many are read as are allowed; the newest backup is
+    found whatever that is."""
+    repository = new_repository(MemoryStore())
+    backups = [publish(repository, "a", NIGHT - (9 - n) * HOUR) for n in range(5)]
+    for n in range(3):
+        publish(repository, "a", NIGHT - n, from_live=backups[-1].point_id)
+    place.report(failed_outcome("a", NIGHT))
+    read: list[bytes] = []
+    really = repository.point
+
+    def counted(point_id: bytes) -> Point:
+        read.append(point_id)
+        return really(point_id)
+
+    monkeypatch.setattr(repository, "point", counted)
+    monkeypatch.setattr(repository_points, "READS_MAX", 2)
+    [machine] = look(place.settings, repository, NIGHT).machines
+    assert machine.reached.age_s == 5 * HOUR
+    assert len(read) == 3 + 1 + 1  # live ones, the newest backup, and that once more: whose it is
 
 
 def test_a_record_from_the_future_is_told_and_not_believed(place: Place) -> None:

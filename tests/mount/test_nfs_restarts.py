@@ -100,6 +100,21 @@ def test_what_a_client_has_open_stays_open(export: Exported) -> None:
         assert file.read(2 * MIB, 1000) == _DISK[2 * MIB : 2 * MIB + 1000]
 
 
+def test_a_mount_that_somebody_takes_away_comes_back(export: Exported) -> None:
+    """Unmounted by another hand, or ended in order: it is served again all the same."""
+    with (
+        NfsClient(export.url("", 3)) as client,
+        client.opened(f"/{newest_disk(export)}", 0) as file,
+    ):
+        for at, words in enumerate((["umount", "--lazy", str(export.mount)], ["kill"])):
+            served = export.words.count("served again")
+            pid = str(export.children()["mount"])
+            succeed(*words, *([pid] if words == ["kill"] else []))
+            wait_for(lambda: export.words.count("served again") > served, "not served")  # noqa: B023
+            assert export.mount.is_mount()
+            assert file.read(at * MIB, 1000) == _DISK[at * MIB : at * MIB + 1000]
+
+
 @pytest.mark.parametrize("version", [3, 4])
 def test_what_a_client_committed_outlives_the_mount(export: Exported, version: int) -> None:
     """COMMIT had answered, then the mount is killed: disk and small file have their bytes."""

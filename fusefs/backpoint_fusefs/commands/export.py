@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from backpoint_fusefs.cache_size import add_cache_size, parse_cache_size
-from backpoint_repo.command_parser import describe
+from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT, add_live_option
+from backpoint_repo.command_parser import EXIT_CODES, OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
     from backpoint_fusefs.nfs.export_terms import ExportTerms
@@ -46,7 +47,14 @@ backpoint export --status --json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    environment = OPENS_REPOSITORY + LIVE_ENVIRONMENT
+    describe(
+        parser,
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        environment=environment,
+        exit_codes=EXIT_CODES.replace("0 done ", "0 done   1 not exported (--status) "),
+    )
     doing = parser.add_mutually_exclusive_group(required=True)
     doing.add_argument("--nfs", action="store_true", help="serve until told to end")
     doing.add_argument(
@@ -68,9 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--read-only", action="store_true", help="points only: no sessions, no writing"
     )
-    parser.add_argument(
-        "--live", metavar="DIR", type=Path, help="the folder of sessions (default: as `live` has)"
-    )
+    add_live_option(parser)
     parser.add_argument(
         "--port", metavar="N", type=int, default=2049, help="of NFS (default: %(default)s)"
     )

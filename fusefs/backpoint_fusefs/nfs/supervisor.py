@@ -197,8 +197,8 @@ class Export:
                     if pidfd in ready:
                         return name
                 if find_mount(self._plan.folder.mount) is None:
-                    # Somebody else unmounts it: the kernel waits for us as long as we hold on.
-                    self._mount.let_go()
+                    # Somebody unmounts it, and the kernel waits for us as long as we hold on.
+                    return names[self._mount.pidfd]
 
     def _end_dead(self, dead: str) -> float:
         """End what cannot go on without it; seconds that it lived."""

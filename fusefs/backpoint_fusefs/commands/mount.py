@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from backpoint_fusefs.cache_size import add_cache_size, parse_cache_size
 from backpoint_repo.command_parser import describe
 
 HELP: Final = "show every restore point as files below a directory"
-_CACHE_SIZE_MIN: Final = 16 << 20
 
 _DESCRIPTION: Final = """
 Mount the repository: vms/VM/TIME/ and by-date/DAY/VM hold each point's disks as .vmdk files, the
@@ -57,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "was given as --live (without it: BACKPOINT_LIVE, else /var/lib/backpoint/live/ID for "
         "root and ~/.local/state/backpoint/live/ID for others)",
     )
-    parser.add_argument(
-        "--cache-size",
-        metavar="SIZE",
-        default="256M",
-        help="memory for decoded disk content (default: %(default)s)",
-    )
+    add_cache_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.opening import open_from, require_owner
     from backpoint_repo.process_tuning import tune_for_chunks
 
-    place, cache_size = real_place(args.directory), _cache_size(args.cache_size)
+    place, cache_size = real_place(args.directory), parse_cache_size(args.cache_size)
     check_mount_point(place)
     repository = open_from(args)
     require_owner(repository, "mounting")
@@ -95,16 +90,6 @@ def run(args: argparse.Namespace) -> int:
     run_in_background(serve, open_log(log), str(log))
     _report(args, place)
     return 0
-
-
-def _cache_size(text: str) -> int:
-    from backpoint_repo.errors import UsageError
-    from backpoint_repo.sizes import format_size, parse_size
-
-    size = parse_size(text)
-    if size < _CACHE_SIZE_MIN:
-        raise UsageError(f"--cache-size must be at least {format_size(_CACHE_SIZE_MIN)}")
-    return size
 
 
 def _report(args: argparse.Namespace, place: Path) -> None:

@@ -28,9 +28,10 @@ class Forward:
 class MachinePlan:
     """disks: raw files, one for each of hardware.disks, writable. network: `user` lets the guest
     out unless isolated; isolated: the guest reaches nobody, only `forwards` reach it. switch: paths
-    of (own, peer) datagram sockets of a closed network of several guests. scratch: a private
-    folder for NVRAM and screenshots. memory: MiB, in place of the hardware's. disk_bus: all disks
-    sit there, whatever the hardware says. accelerator: None: find out. extra: words for QEMU."""
+    of (own, peer) datagram sockets of a closed network of several guests, in place of any other.
+    scratch: a private folder for NVRAM and screenshots. memory: MiB, in place of the hardware's.
+    disk_bus: all disks sit there, whatever the hardware says. accelerator: None: find out. extra:
+    words for QEMU."""
 
     hardware: Hardware
     disks: Sequence[Path]

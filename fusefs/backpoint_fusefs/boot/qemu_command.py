@@ -159,21 +159,16 @@ def _network(plan: MachinePlan) -> Iterator[str]:
 
 def _wiring(plan: MachinePlan) -> Iterator[str]:
     if plan.switch is None:
-        yield from ("-netdev", _user_network(plan, "net0"))
+        yield from ("-netdev", _user_network(plan))
         return
     own, peer = map(escaped, plan.switch)
     wire = f"local.type=unix,local.path={own},remote.type=unix,remote.path={peer}"
-    if plan.network != "user":
-        yield from ("-netdev", f"dgram,id=net0,{wire}")
-        return
-    yield from ("-netdev", f"dgram,id=wire0,{wire}", "-netdev", _user_network(plan, "user0"))
-    yield from ("-netdev", "hubport,id=net0,hubid=0")
-    yield from ("-netdev", "hubport,id=net1,hubid=0,netdev=wire0")
-    yield from ("-netdev", "hubport,id=net2,hubid=0,netdev=user0")
+    # No user network beside it, in a hub: it answers with resets for what others are asked.
+    yield from ("-netdev", f"dgram,id=net0,{wire}")
 
 
-def _user_network(plan: MachinePlan, name: str) -> str:
-    words = ["user", f"id={name}", f"restrict={'on' if plan.isolated else 'off'}", "ipv6=off"]
+def _user_network(plan: MachinePlan) -> str:
+    words = ["user", "id=net0", f"restrict={'on' if plan.isolated else 'off'}", "ipv6=off"]
     own = next((forward.guest_address for forward in plan.forwards if forward.guest_address), "")
     if own:
         words += _around(own)

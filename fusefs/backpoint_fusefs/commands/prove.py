@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP: Final = "try whether restore points can be used, and keep the result with them"
 FAILED: Final = 1
+_OF_BOOT: Final = ("sign_text", "sign_port", "sign_address", "memory")
 
 _DESCRIPTION: Final = """
 Try a restore point level by level, and store what came of it beside the point, where points, show
@@ -35,7 +36,9 @@ that --sign-port names and that answers. Where neither is given it is a login pr
 or a screen that has come to rest, whichever is first: a weak sign, and the proof says which it was.
 
 Without VM the newest point of every VM is tried; --random N tries N of them, those whose VM was
-proved longest ago first: for a timer that runs every night.
+proved longest ago first: for a timer that runs every night. Where several are tried, a failure is
+told and the others are tried all the same. A level that cannot even be tried is no failure of the
+point: the proof ends below it, and the reason is told.
 """
 _EXAMPLES: Final = """
 backpoint prove web01
@@ -46,6 +49,7 @@ _EXIT_CODES: Final = """\
 exit codes:
   0 all that was tried is good   1 something failed   2 wrong use
   4 the repository cannot be read or the proof not be stored   5 a key is wrong or not enough
+  8 the boot could not be tried   130 interrupted: nothing is stored of the point that was tried
 """
 
 
@@ -98,13 +102,18 @@ def run(args: argparse.Namespace) -> int:
 
     if args.point and args.random:
         raise UsageError("--random draws the points itself: give no VM with it")
-    repository = open_from(args)
     level = Level(args.level)
+    for option in _OF_BOOT:
+        if level is not Level.BOOT and getattr(args, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')} is for --level boot")
+    repository = open_from(args)
     if level is not Level.STRUCTURE:
         require_owner(repository, "reading a point")
     chosen = _chosen(args, repository)
     if args.dry_run:
         return _say_what(args, chosen)
+    if level is Level.BOOT:
+        _boot_trial(args, repository)  # before the night is spent on reading
     return _prove_all(args, repository, chosen, level)
 
 
@@ -115,8 +124,11 @@ def _chosen(args: argparse.Namespace, repository: Repository) -> Sequence[PointS
     from backpoint_repo.errors import UsageError
     from backpoint_repo.point_proof import newest_proofs
     from backpoint_repo.point_selector import select_point
+    from backpoint_repo.terminal import warn
 
     points = repository.catalog.refresh()
+    for broken in repository.catalog.broken.values():
+        warn(broken)
     if args.point:
         return [select_point(points, args.point)]
     if not points:
@@ -135,6 +147,7 @@ def _prove_all(
     level: Level,
 ) -> int:
     """One point's trouble with the store or its boot is told, and the others are tried."""
+    from backpoint_fusefs.prove.proving import PointGone
     from backpoint_repo.errors import BackpointError
     from backpoint_repo.terminal import say
 
@@ -146,7 +159,8 @@ def _prove_all(
             if len(chosen) == 1:
                 raise
             say(f"{_name(summary)}: {error}")
-            code = code or error.exit_code
+            if not isinstance(error, PointGone):
+                code = code or error.exit_code
         else:
             code = code if ok else FAILED
     return code
@@ -155,18 +169,22 @@ def _prove_all(
 def _prove(
     args: argparse.Namespace, repository: Repository, summary: PointSummary, level: Level
 ) -> bool:
-    from backpoint_fusefs.prove.proving import prove_point
-    from backpoint_repo.point_proof import put_proof
-    from backpoint_repo.progress import progress
-    from backpoint_repo.proof import Level
+    from backpoint_fusefs.prove.proving import keep_proof, prove_point
+    from backpoint_fusefs.prove.trial_progress import TrialProgress
+    from backpoint_repo.errors import RepositoryError
 
-    size = summary.size if level.rank >= Level.DATA.rank else 0
-    with progress(f"proving {_name(summary)}", size, as_json=args.json) as advance:
-        tools = _tools(args, repository, level, advance)
-        proved = prove_point(tools, summary, level, lambda _: None)
-    _report(args, summary, proved.proof)
-    put_proof(repository.sealed, proved.proof, proved.screenshot, proved.trace)
-    return proved.proof.ok
+    with TrialProgress(_name(summary), summary.size, as_json=args.json) as shown:
+        tools = _tools(args, repository, level, shown.advance)
+        proved = prove_point(tools, summary, level, shown.entering)
+    try:
+        proof = keep_proof(repository, proved)
+    except RepositoryError as error:
+        _report(args, summary, proved.proof, stored=False)
+        raise RepositoryError(f"the proof could not be stored: {error}") from error
+    _report(args, summary, proof, stored=True)
+    if proved.stopped is not None:
+        raise proved.stopped
+    return proof.ok
 
 
 def _tools(
@@ -187,29 +205,36 @@ def _tools(
 
 
 def _boot_trial(args: argparse.Namespace, repository: Repository) -> BootTrial:
-    from backpoint_fusefs.boot.booted_point import BootTerms
+    """Raises UsageError, MachineFailed."""
+    from backpoint_fusefs.boot.booted_point import BootTerms, discard_left_behind
+    from backpoint_fusefs.boot.hardware import MEMORY_MIN
+    from backpoint_fusefs.boot.qemu_process import qemu_program
     from backpoint_fusefs.live.session_home import SessionHome, default_home
     from backpoint_fusefs.prove.boot_trial import BootTrial
     from backpoint_fusefs.prove.signs_wanted import signs_wanted
+    from backpoint_repo.errors import UsageError
     from backpoint_repo.sizes import parse_size
+    from backpoint_repo.terminal import say
 
+    memory = None if args.memory is None else parse_size(args.memory) >> 20
+    if memory is not None and memory < MEMORY_MIN:
+        raise UsageError(f"--memory must be at least {MEMORY_MIN} MiB")
     signs = signs_wanted(args.sign_text, args.sign_port, args.sign_address)
-    terms = BootTerms(
-        "user" if signs.ports else "none",
-        forwards=signs.ports,
-        memory=None if args.memory is None else parse_size(args.memory) >> 20,
-    )
+    qemu_program()
+    terms = BootTerms("user" if signs.ports else "none", forwards=signs.ports, memory=memory)
     home = SessionHome(args.live or default_home(repository), repository)
+    discard_left_behind(home, say)
     return BootTrial(repository, home, terms, signs, args.timeout)
 
 
-def _report(args: argparse.Namespace, summary: PointSummary, proof: Proof) -> None:
+def _report(args: argparse.Namespace, summary: PointSummary, proof: Proof, *, stored: bool) -> None:
     from backpoint_repo.proof import proof_record
     from backpoint_repo.sizes import format_duration
     from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
-        print_record({"type": "proof", "vm": summary.vm, **proof_record(proof)})
+        record = {"type": "proof", "vm": summary.vm, **proof_record(proof), "stored": stored}
+        print_record(record)
         return
     print_line(f"{_name(summary)}: {proof.words} in {format_duration(proof.duration_s)}")
     for step in proof.steps:

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 
 from backpoint_fusefs.boot.booted_point import OWNER, BootedPoint, BootTerms, boot_session
 from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
 from backpoint_fusefs.boot.sign_of_life import SignOfLife, Signs, await_sign
-from backpoint_fusefs.live.session_home import SessionHome
-from backpoint_fusefs.live.trace_files import ask_for_trace, put_ranges_ahead, recorded_trace
+from backpoint_fusefs.live.last_boot import put_last_boot_ahead
+from backpoint_fusefs.live.session_home import SessionHome, SessionState
+from backpoint_fusefs.live.trace_files import ask_for_trace, recorded_trace
 from backpoint_fusefs.prove.trial import Trial
 from backpoint_repo.boot_trace import TracedRange
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.point_proof import newest_trace
+from backpoint_repo.errors import BackpointError
+from backpoint_repo.point_proof import SCREENSHOT_MAX
 from backpoint_repo.repository import Repository
+from backpoint_repo.sizes import format_size
 
 
 class BootTrial:
@@ -46,32 +49,34 @@ class BootTrial:
         raise."""
         state = self._home.start(point, None, OWNER)
         try:
-            self._prepare(state.folder, point)
-            with boot_session(self._repository, self._home, state.name, self._terms) as booted:
-                seen = self._watch(booted)
-                picture = _picture(booted, seen)
-            return _trial(booted, seen, picture, recorded_trace(state.folder))
-        finally:
+            trial = self._boot(state, point)
+        except BaseException:
+            with suppress(BackpointError):
+                self._home.discard(state.name)
+            raise
+        try:
             self._home.discard(state.name)
+        except BackpointError as error:
+            # What was seen is worth more than that.
+            left = f"its session {state.name} could not be discarded: {error}"
+            return replace(trial, notes=(*trial.notes, left))
+        return trial
 
-    def _prepare(self, session: Path, point: PointSummary) -> None:
+    def _boot(self, state: SessionState, point: PointSummary) -> Trial:
         """What this boot reads is written down, what the last one read is fetched ahead."""
         with suppress(OSError):
-            ask_for_trace(session)
-            put_ranges_ahead(session, last_boot(self._repository, point.vm))
+            ask_for_trace(state.folder)
+        put_last_boot_ahead(self._repository, point.vm, state.folder)
+        with boot_session(self._repository, self._home, state.name, self._terms) as booted:
+            seen = self._watch(booted)
+            picture = _picture(booted, seen)
+        return _trial(booted, seen, picture, recorded_trace(state.folder))
 
     def _watch(self, booted: BootedPoint) -> SignOfLife | NoSignOfLife:
         try:
             return await_sign(booted.machine, self._signs, self._timeout_s)
         except NoSignOfLife as failure:
             return failure
-
-
-def last_boot(repository: Repository, vm: str) -> Sequence[TracedRange]:
-    """What the last proved boot of a VM read, in order. Raises as `newest_trace`."""
-    own = [point.point_id for point in repository.catalog.refresh() if point.vm == vm]
-    found = newest_trace(repository.sealed, own)
-    return found[1] if found else ()
 
 
 def _picture(booted: BootedPoint, seen: SignOfLife | NoSignOfLife) -> bytes | None:
@@ -90,6 +95,9 @@ def _trial(
 ) -> Trial:
     machine = booted.machine
     notes = machine.notes
+    if picture is not None and len(picture) > SCREENSHOT_MAX:
+        notes += (f"its screenshot of {format_size(len(picture))} is too large to be kept",)
+        picture = None
     if machine.accelerator != "kvm":
         notes += (f"emulated, not by KVM: {machine.why_not_kvm}",)
     if isinstance(seen, NoSignOfLife):

@@ -19,7 +19,9 @@ from backpoint_fusefs.prove.trees import look_at_trees
 from backpoint_fusefs.prove.trial import Trial
 from backpoint_repo.boot_trace import TracedRange
 from backpoint_repo.catalog import PointSummary
+from backpoint_repo.errors import BackpointError, ObjectMissing, UsageError
 from backpoint_repo.point import Point
+from backpoint_repo.point_proof import put_proof
 from backpoint_repo.point_structure import StructureProof
 from backpoint_repo.proof import LEVELS, Level, Proof, Step
 from backpoint_repo.repository import Repository
@@ -45,11 +47,17 @@ class ProveTools:
 
 @dataclass(frozen=True)
 class Proved:
-    """The proof, and what belongs to it."""
+    """The proof, and what belongs to it. stopped: why the next level could not even be tried, which
+    is no verdict on the point: its proof ends below."""
 
     proof: Proof
     screenshot: bytes | None
     trace: Sequence[TracedRange]
+    stopped: BackpointError | None = None
+
+
+class PointGone(UsageError):
+    """It was removed while it was tried: there is nothing to be proved."""
 
 
 def prove_point(
@@ -57,16 +65,25 @@ def prove_point(
 ) -> Proved:
     """Try a point up to `level`. entering: called as each level begins.
 
-    Raises OwnerKeyNeeded, StoreUnavailable, and where a boot cannot even be tried (no QEMU) what
-    that raises: that is no verdict on the point.
+    Raises PointGone, and what the lowest level raises where it cannot be tried.
     """
     started, steps, last = time.monotonic(), list[Step](), Trial(ok=True, detail="")
-    point = tools.repository.point(chosen.point_id)
+    stopped: BackpointError | None = None
+    try:
+        point = tools.repository.point(chosen.point_id)
+    except ObjectMissing as error:
+        raise PointGone(f"this point of {chosen.vm} has been removed meanwhile") from error
     trials = _trials(tools, chosen, point)
     for one in LEVELS[: level.rank + 1]:
         entering(one)
         began = time.monotonic()
-        last = trials[one]()
+        try:
+            last = trials[one]()
+        except BackpointError as error:
+            if not steps:
+                raise
+            stopped = error
+            break
         took = time.monotonic() - began
         steps.append(Step(one, last.ok, took, last.detail, last.notes))
         if not last.ok:
@@ -82,7 +99,14 @@ def prove_point(
         last.sign_s,
         last.accelerator,
     )
-    return Proved(proof, last.screenshot, last.trace)
+    return Proved(proof, last.screenshot, last.trace, stopped)
+
+
+def keep_proof(repository: Repository, proved: Proved) -> Proof:
+    """Store it beside its point; as it was stored. Raises PointGone, and what a store raises."""
+    if all(one.point_id != proved.proof.point_id for one in repository.catalog.refresh()):
+        raise PointGone("this point has been removed meanwhile: nothing is kept of its trial")
+    return put_proof(repository.sealed, proved.proof, proved.screenshot, proved.trace)
 
 
 def _trials(

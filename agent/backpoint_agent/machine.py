@@ -80,6 +80,7 @@ class Machine:
     vmx: "[datastore] folder/name.vmx"; question: the pending question's text, None if none.
     hindrances: why vCenter cannot make a snapshot of it, whatever the job says; see `fitness.py`.
     no_tags: why `tags` is empty for want of an answer, None where the tags are known.
+    from_backup: our mark on a VM that runs from the backup (`live/vmx_plan.MARK`), else "".
     """
 
     moref: str
@@ -111,3 +112,4 @@ class Machine:
     question: str | None = None
     hindrances: tuple[str, ...] = ()
     no_tags: str | None = None
+    from_backup: str = ""

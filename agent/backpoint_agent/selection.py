@@ -21,6 +21,10 @@ from backpoint_repo.errors import UsageError
 
 _LISTED: Final = 20
 """Candidates named in one message."""
+_FROM_BACKUP: Final = (
+    "it runs from the backup (`boot --vcenter` made it); `live migrate` makes it a VM like any "
+    "other, and a job with its exact name in select.names takes it as it is"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Selected:
     """What a job's selection comes to.
 
     chosen: by name. skipped: the job does not want them. hindered: the job wants them and they
-    cannot be backed up; a run has to report each as failed. warnings: keys that match no VM.
+    cannot be backed up; a run has to report each as failed. warnings: keys that match no VM, and
+    VMs left out for a reason that the job does not say.
     """
 
     chosen: tuple[Machine, ...]
@@ -68,16 +73,20 @@ def select(machines: Iterable[Machine], job: Job) -> Selected:
     known = sorted(machines, key=_order)
     _require_tags(known, job)
     chosen, skipped, hindered = [], [], []
+    unsaid: list[str] = []
     for machine in known:
         if not job.select.everything and _first_match(machine, job.select) is None:
             continue
         if reason := _unwanted(machine, job):
             skipped.append(LeftOut(machine, reason))
+        elif machine.from_backup and not _is_named(machine, job.select):
+            skipped.append(LeftOut(machine, _FROM_BACKUP))
+            unsaid.append(f"{machine.name} ({machine.moref}) is left out: {_FROM_BACKUP}")
         elif reasons := why_not(machine):
             hindered.append(LeftOut(machine, "; ".join(reasons)))
         else:
             chosen.append(machine)
-    warnings = [*_idle_keys(known, job)]
+    warnings = [*_idle_keys(known, job), *unsaid]
     if not chosen and not hindered:
         warnings.append(f"jobs.{job.name}.select: there is no VM to back up")
     return Selected(tuple(chosen), tuple(skipped), tuple(hindered), tuple(warnings))
@@ -179,6 +188,11 @@ def _first_match(machine: Machine, selection: Selection) -> tuple[str, str] | No
             if fits(machine, pattern):
                 return key, pattern
     return None
+
+
+def _is_named(machine: Machine, selection: Selection) -> bool:
+    """By its own name, not by a pattern that would fit others too."""
+    return machine.name.casefold() in map(str.casefold, selection.names)
 
 
 def _unwanted(machine: Machine, job: Job) -> str | None:

@@ -67,6 +67,8 @@ def test_a_vm_runs_from_the_backup_until_it_is_ended(live: LiveScene) -> None:
     config = live.scene.config(moref)
     assert (config.hardware.memoryMB, config.hardware.numCPU) == (68, 3)
     assert live.settings_of(moref)["uuid.action"] == "create"
+    assert made.from_backup == live.settings_of(moref)[MARK]
+    assert [vm.moref for vm in live.inventory() if vm.from_backup] == [moref]
     assert live.scene.disk_bytes(moref) == list(live.scene.vm.images.values())
     simulator.write(moref, 4096, b"written by the guest")
     second = live.boot("--no-power-on", "--name", "other")

@@ -88,6 +88,35 @@ def test_each_key_means_what_it_says(by: dict[str, Any], names: list[str]) -> No
     assert _chosen([WEB, DB], by) == names
 
 
+FROM_BACKUP = some_machine("web (from backup)", 3, folder="DC0/vm/Test", from_backup="7")
+
+
+@pytest.mark.parametrize(
+    "by", [{"everything": True}, {"names": ("web*",)}, {"folders": ("test",)}, {"names": ("*",)}]
+)
+def test_a_vm_that_runs_from_the_backup_is_left_out_aloud(by: dict[str, Any]) -> None:
+    """No pattern means it; it is said among the skipped and among the warnings."""
+    selected = select([WEB, DB, FROM_BACKUP], _job(by))
+    assert FROM_BACKUP not in selected.chosen
+    [left] = selected.skipped
+    assert left.machine == FROM_BACKUP
+    assert "runs from the backup" in left.reason
+    [warning] = selected.warnings
+    assert warning.startswith("web (from backup) (vm-3) is left out: ")
+
+
+def test_a_vm_that_runs_from_the_backup_can_be_meant() -> None:
+    """By its exact name, whatever else fits it; an exclusion is the reason where there is one."""
+    by = {"names": ("web*", "WEB (from backup)")}
+    selected = select([WEB, FROM_BACKUP], _job(by))
+    assert [machine.name for machine in selected.chosen] == [FROM_BACKUP.name, WEB.name]
+    assert (selected.skipped, selected.warnings) == ((), ())
+    job = _job(exclude=Selection(names=("*backup*",)))
+    selected = select([WEB, FROM_BACKUP], job)
+    assert ["excluded" in left.reason for left in selected.skipped] == [True]
+    assert selected.warnings == ()
+
+
 def test_names_with_brackets_and_escapes_are_taken_as_written() -> None:
     """A name is no pattern if it is somebody's, and folders are shown as vSphere shows them."""
     odd = some_machine("[old] a/b?", 3, folder="DC0/vm/x%2fy%25/z")

@@ -18,8 +18,9 @@ patch simulator.go \
     's/"RetrieveProperties", "RetrievePropertiesEx", //'
 
 # Waiting for updates lets others go on, and looks more often. Reading a property that is unset
-# gives an empty answer, not a panic.
+# gives an empty answer, not a panic. One advanced setting can be asked for by its key.
 patch property_collector.go \
+    's/^\tfields := strings.Split(p, ".")$/\tif key, ok := vadpSettingKey(p); ok {\n\t\treturn vadpSetting(rval, key)\n\t}\n&/' \
     's/^\t\tselect {$/\t\tworld.Unlock()\n&/' \
     's/^\t\tcase <-wait.Done():$/&\n\t\t\tworld.Lock()/' \
     's/^\t\tcase <-ticker.C:$/&\n\t\t\tworld.Lock()/' \

@@ -17,6 +17,7 @@ from pyVmomi import vim, vmodl
 
 from backpoint_agent.errors import ObjectGone
 from backpoint_agent.inventory_names import unescape
+from backpoint_agent.live.vmx_plan import MARK
 from backpoint_agent.machine import Identity, Machine, PowerState, SnapshotNote, VirtualDisk
 from backpoint_agent.vsphere.disk_facts import DISKS_MAX, read_disks, text_of
 from backpoint_agent.vsphere.places import WANTED as PLACES
@@ -24,6 +25,8 @@ from backpoint_agent.vsphere.places import Places
 from backpoint_agent.vsphere.property_sweep import Swept, reference_of, sweep_from
 from backpoint_agent.vsphere.vcenter import VCenter
 
+_LIVE: Final = f'config.extraConfig["{MARK}"]'
+"""One of some hundred advanced settings, by its key: all of them would double what is read."""
 MACHINE: Final = (
     "name",
     "parent",
@@ -49,6 +52,7 @@ MACHINE: Final = (
     "config.changeTrackingEnabled",
     "config.ftInfo",
     "config.hardware.device",
+    _LIVE,
     # What vCenter itself remembers of a VM that no host describes any more.
     "summary.config.uuid",
     "summary.config.instanceUuid",
@@ -155,6 +159,7 @@ def machine_of(
         question=None if question is None else text_of(question),
         hindrances=tuple(_hindrances(swept)),
         no_tags=no_tags,
+        from_backup=text_of(getattr(get(_LIVE), "value", None)),
     )
 
 

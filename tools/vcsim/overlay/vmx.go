@@ -4,9 +4,11 @@ package simulator
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path"
+	"reflect"
 	"regexp"
 	"sort"
 	"strconv"
@@ -244,6 +246,37 @@ func vadpExtra(vm *VirtualMachine, spec *types.VirtualMachineConfigSpec) {
 		}
 	}
 	vm.Config.ExtraConfig, spec.ExtraConfig = kept, set
+}
+
+var settingPath = regexp.MustCompile(`^config\.extraConfig\["(.+)"\]$`)
+
+// vadpSettingKey tells whether one advanced setting is asked for, and which.
+func vadpSettingKey(path string) (string, bool) {
+	m := settingPath.FindStringSubmatch(path)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+var errNoSuchSetting = errors.New("no such setting")
+
+// vadpSetting is that setting of a VM. One that is not set is not mentioned in an answer at all.
+func vadpSetting(vm reflect.Value, key string) (interface{}, error) {
+	value, err := fieldValue(vm, "config.extraConfig")
+	if err != nil {
+		return nil, err
+	}
+	settings, _ := value.(*types.ArrayOfOptionValue)
+	if settings == nil {
+		return nil, errNoSuchSetting
+	}
+	for _, o := range settings.OptionValue {
+		if v := o.GetOptionValue(); v.Key == key {
+			return *v, nil
+		}
+	}
+	return nil, errNoSuchSetting
 }
 
 func takenInstance(uuid string) bool {

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
+from backpoint_fusefs.live.errors import NoSuchSession, SessionInUse
+from backpoint_fusefs.live.system_refusal import refusal
 
 _NAME: Final = "committing"
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,14 +24,15 @@ _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 def alone_with(folder: Path) -> Iterator[None]:
     """No commit of this session begins meanwhile. Gone with its process.
 
-    Raises SessionInUse where one is under way, NoSuchSession, SessionDamaged.
+    Raises SessionInUse where one is under way, NoSuchSession, and what `refusal` makes of the
+    system's.
     """
     try:
         fd = os.open(folder / _NAME, _FLAGS, 0o600)
     except FileNotFoundError:
         raise NoSuchSession(f"there is no session {folder.name} in {folder.parent}") from None
     except OSError as error:
-        raise SessionDamaged(f"{folder / _NAME} cannot be opened: {error.strerror}") from error
+        raise refusal(error, f"{folder / _NAME} cannot be opened") from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from backpoint_fusefs.live.errors import SessionDamaged, SessionFrozen, SessionInUse
+from backpoint_fusefs.live.errors import (
+    SessionDamaged,
+    SessionFrozen,
+    SessionInUse,
+    SessionStorageFailed,
+)
+from backpoint_fusefs.live.system_refusal import refusal
 from backpoint_repo.errors import (
     BackpointError,
     ObjectDamaged,
@@ -36,6 +42,7 @@ _RAISED: Final[Mapping[str, type[BackpointError]]] = {
         SessionDamaged,
         SessionFrozen,
         SessionInUse,
+        SessionStorageFailed,
         ObjectDamaged,
         ObjectMissing,
         RepositoryError,
@@ -124,8 +131,7 @@ def encode_answer(answer: Answer) -> bytes:
 def encode_refusal(error: BackpointError | OSError) -> bytes:
     """It is not done, and why."""
     if isinstance(error, OSError):
-        # As `told` has it where no other process is asked.
-        error = UsageError(error.strerror or str(error))
+        error = refusal(error)
     kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _RAISED]
     return _line({"ok": False, "error": kinds[0] if kinds else "", "message": str(error)})
 

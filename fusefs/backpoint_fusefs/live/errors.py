@@ -22,6 +22,12 @@ class SessionDamaged(BackpointError):
     exit_code = 4
 
 
+class SessionStorageFailed(BackpointError):
+    """The disk that sessions are kept on is full, or fails."""
+
+    exit_code = 4
+
+
 class SessionFrozen(BackpointError):
     """The session is frozen for inspection, so nothing in it can be written (EROFS)."""
 

@@ -110,7 +110,7 @@ def hold(home: SessionHome, name: str) -> Iterator[Holder]:
     """Reach the session; what this process takes for it, it gives back at the end.
 
     Raises NoSuchSession, SessionDamaged, SessionInUse where another process has the session and
-    does not answer, and UsageError for what the system refuses.
+    does not answer, UsageError or SessionStorageFailed for what the system refuses.
     """
     with told(f"the session {checked_name(name)}"):
         reached = _reach(home, name)

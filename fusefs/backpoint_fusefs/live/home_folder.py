@@ -102,7 +102,7 @@ class HomeFolder:
             for folder in self._hidden():
                 try:
                     taken.append((folder, FolderLock(folder, timeout_s=0)))
-                except (SessionInUse, SessionDamaged, FileNotFoundError):
+                except (SessionInUse, SessionDamaged, OSError):
                     continue
         return taken
 

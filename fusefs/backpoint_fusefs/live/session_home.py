@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -26,6 +25,7 @@ from backpoint_fusefs.live.session_lock import FolderLock, is_locked
 from backpoint_fusefs.live.session_names import checked_name, default_name
 from backpoint_fusefs.live.session_record import SessionRecord, own_record, write_record
 from backpoint_fusefs.live.session_start import fill_session
+from backpoint_fusefs.live.system_refusal import told
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import BackpointError, ObjectDamaged, UsageError
@@ -69,26 +69,26 @@ class SessionHome:
         """Makes the folder (0700). cache: of chunks that sessions read from the repository.
 
         Raises UsageError where the folder cannot be, is not ours alone, or holds sessions of
-        another repository.
+        another repository; SessionStorageFailed.
         """
         self.folder = folder.absolute()
         self._repository = repository
         self._id = repository.config.repository_id.hex()
         self._cache = cache or ChunkCache(_CACHE_BYTES)
-        with _told(f"{folder} cannot be a folder of live sessions"):
+        with told(f"{folder} cannot be a folder of live sessions"):
             self._home = HomeFolder(self.folder, self._id)
 
     def start(self, point: PointSummary, name: str | None, owner: str = "") -> SessionState:
         """Hold the point, copy its configuration files, name its disks: well under a second,
         however large. name None: `<vm>-<n>`. Whole or not there at all.
 
-        Raises UsageError, OwnerKeyNeeded, and what a repository raises.
+        Raises UsageError, SessionStorageFailed, OwnerKeyNeeded, and what a repository raises.
         """
         require_owner(self._repository, "starting a live session")
         if name is not None:
             checked_name(name)
         self._clear_up()
-        with _told(f"no session can be made in {self.folder}"):
+        with told(f"no session can be made in {self.folder}"):
             folder, lock, record = self._begin(point, name, owner)
             try:
                 self._hold(record)
@@ -101,16 +101,21 @@ class SessionHome:
                 raise
             finally:
                 lock.release()
-        return self._state(self.folder / record.name)
+        # Somebody may have taken it away again by now.
+        return replace(self._state(self.folder / record.name), record=record)
 
     def list(self) -> list[SessionState]:
-        """Damaged ones too, with their problem. By name."""
+        """Damaged ones too, with their problem. By name. Raises UsageError, SessionStorageFailed
+        where the folder cannot be read."""
         self._clear_up()
-        return [self._state(folder) for folder in self._home.sessions()]
+        with told(f"the sessions in {self.folder} cannot be listed"):
+            return [self._state(folder) for folder in self._home.sessions()]
 
     def open(self, name: str) -> Session:
-        """For this process alone. Raises NoSuchSession, SessionInUse, SessionDamaged."""
-        session = Session(self._place(name), self._open_base)
+        """For this process alone. Raises NoSuchSession, SessionInUse, SessionDamaged, UsageError,
+        SessionStorageFailed."""
+        with told(f"the session {name} cannot be opened"):
+            session = Session(self._place(name), self._open_base)
         if session.record.repository_id != self._id:
             session.close()
             raise SessionDamaged(f"the session {name} is of another repository")
@@ -119,11 +124,12 @@ class SessionHome:
     def discard(self, name: str) -> int:
         """All of it goes, and the hold on the point. Returns bytes freed.
 
-        Raises NoSuchSession, SessionInUse, and what a store raises where the hold cannot be
-        dropped: the session is gone then, and the next start or list tries again.
+        Raises NoSuchSession, SessionInUse, UsageError, SessionStorageFailed, and what a store
+        raises where the hold cannot be dropped: the session is gone then, and the next start or
+        list tries again.
         """
         folder = self._place(name)
-        with _told(f"{folder} cannot be removed"):
+        with told(f"{folder} cannot be removed"):
             try:
                 lock = FolderLock(folder)
             except FileNotFoundError:
@@ -197,6 +203,8 @@ class SessionHome:
                 problem = f"{folder / NAMES} is missing"
         except BackpointError as error:
             problem = str(error)
+        except OSError as error:
+            problem = f"it cannot be read: {error.strerror}"
         return SessionState(folder.name, folder, record, in_use, size_of(folder), problem)
 
     def _open_base(self, point_id: str, number: int) -> BaseContent:
@@ -214,12 +222,3 @@ class SessionHome:
             with suppress(BackpointError, OSError):
                 end_folder(folder, self._repository.sealed)
             lock.release()
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """What the system refuses, for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{what}: {error.strerror or error}") from error

@@ -20,6 +20,8 @@ LOCK: Final = "lock"
 PROBE_S: Final = 1.0
 """How long a lock is tried for: whoever only looks whether it is free has it for a moment."""
 _POLL_S: Final = 0.01
+_ODD: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.EOPNOTSUPP)
+"""No plain file is there; all else is the system's refusal."""
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -27,7 +29,8 @@ class FolderLock:
     """A folder's lock, held until `release`."""
 
     def __init__(self, folder: Path, *, timeout_s: float = PROBE_S) -> None:
-        """Raises SessionInUse, FileNotFoundError where the folder is gone, SessionDamaged."""
+        """Raises SessionInUse, SessionDamaged, OSError: FileNotFoundError where the folder is
+        gone."""
         self._fd = _open(folder, os.O_CREAT)
         try:
             self._take(folder, timeout_s)
@@ -58,7 +61,8 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has the folder's lock; false where there is none. Raises SessionDamaged."""
+    """Whether a process has the folder's lock; false where there is none. Raises SessionDamaged,
+    OSError."""
     try:
         fd = _open(folder, 0)
     except FileNotFoundError:
@@ -72,9 +76,9 @@ def is_locked(folder: Path) -> bool:
 def _open(folder: Path, flags: int) -> int:
     try:
         return os.open(folder / LOCK, _FLAGS | flags, 0o600)
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if error.errno not in _ODD:
+            raise
         raise SessionDamaged(f"{folder / LOCK} cannot be opened: {error.strerror}") from error
 
 

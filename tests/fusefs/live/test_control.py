@@ -31,7 +31,12 @@ from backpoint_fusefs.live.control_protocol import (
 from backpoint_fusefs.live.control_server import PEERS_MAX
 from backpoint_fusefs.live.control_socket import connect_to, listen_at, may_speak
 from backpoint_fusefs.live.discard import discard_session
-from backpoint_fusefs.live.errors import NoSuchSession, SessionFrozen, SessionInUse
+from backpoint_fusefs.live.errors import (
+    NoSuchSession,
+    SessionFrozen,
+    SessionInUse,
+    SessionStorageFailed,
+)
 from backpoint_fusefs.live.holder import RemoteHolder, hold
 from backpoint_fusefs.live.session_cut import CUTS
 from backpoint_repo.errors import BackpointError, ObjectMissing, StoreUnavailable, UsageError
@@ -100,7 +105,7 @@ def test_what_is_no_request_is_refused(line: bytes) -> None:
     [
         (SessionFrozen("frozen"), SessionFrozen),
         (StoreUnavailable("gone"), StoreUnavailable),
-        (OSError(28, "No space left on device"), UsageError),
+        (OSError(28, "No space left on device"), SessionStorageFailed),
     ],
 )
 def test_a_refusal_is_raised_as_what_it_was(

@@ -16,7 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
+from backpoint_fusefs.live.errors import (
+    NoSuchSession,
+    SessionDamaged,
+    SessionInUse,
+    SessionStorageFailed,
+)
 from backpoint_fusefs.live.home_folder import HomeFolder
 from backpoint_fusefs.live.node_tree import NodeType
 from backpoint_fusefs.live.session_home import SessionHome, default_home
@@ -188,7 +193,7 @@ def test_a_full_disk_makes_no_session(scene: LiveScene, tmp_path: Path) -> None:
     )
     try:
         home = SessionHome(place, scene.repository)
-        with pytest.raises(UsageError, match="No space left"):
+        with pytest.raises(SessionStorageFailed, match="No space left on device; make room"):
             home.start(scene.point, "web")
         assert set(os.listdir(place)) == {"home.json", "lock"}
         assert held_points(scene.repository) == []

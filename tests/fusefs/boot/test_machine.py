@@ -97,10 +97,11 @@ def test_a_guest_that_is_not_there_has_no_open_port(
 ) -> None:
     """Nobody answers for the address: waited for, then told."""
     machine, http, _ = serving
-    machine.type(b"/bin/busybox ip link set eth0 down && echo is down\n")
+    # The console echoes what is typed: only the answer may match.
+    machine.type(b"/bin/busybox ip link set eth0 down && echo is do''wn\n")
     await_sign(machine, Signs("is down"), LIMIT_S)
     assert try_port(machine, http, 1) is None
-    machine.type(b"/bin/busybox ip link set eth0 up && echo is up\n")
+    machine.type(b"/bin/busybox ip link set eth0 up && echo is u''p\n")
     await_sign(machine, Signs("is up"), LIMIT_S)
 
 
@@ -276,3 +277,16 @@ def test_a_console_that_never_stops_is_kept_bounded(tmp_path: Path) -> None:
         assert machine.console_total >= OVER
         assert len(machine.console()) == 256 << 10
         assert set(machine.console()) == {ord("x")}
+
+
+def test_a_line_that_never_ends_is_searched_all_the_same(tmp_path: Path) -> None:
+    """What is waited for is at its very end, and any text may stand before it."""
+    # mov bx, 5; mov cx, 0; say 'x'; loop; dec bx; jnz mov cx: 327,680 times.
+    say = "bafd03eca82074f8baf803b0{:02x}ee"
+    last = "".join(say.format(letter) for letter in b"up!")
+    code = bytes.fromhex("bb0500b90000" + say.format(ord("x")) + "e2f04b75ea" + last + "ebfe")
+    disk = tmp_path / "talks.raw"
+    disk.write_bytes((code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    with Machine(plan_of(tmp_path / "scratch", disk)) as machine:
+        sign = await_sign(machine, Signs(".*up!", is_pattern=True), LIMIT_S)
+        assert sign.detail.endswith("up!")

@@ -108,9 +108,10 @@ class Exported:
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             for pid in map(int, (task / "children").read_text().split()):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-                name = Path(command).name
-                found["mount" if name.startswith("python") else name] = pid
+                found[Path(command).name] = pid
                 self.pids.add(pid)
+        # Other children of the command look just like it.
+        found["mount"] = int(os.getxattr(self.mount, b"user.backpoint.process").split()[0])
         return found
 
     def kill(self, name: str) -> None:

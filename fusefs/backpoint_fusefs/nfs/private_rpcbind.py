@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, NoReturn
 
+from backpoint_fusefs.death_signal import die_with
 from backpoint_fusefs.nfs.child import Child
 from backpoint_fusefs.nfs.portmapper import SOCKET, portmapper_runs
 from backpoint_repo.errors import UsageError
@@ -54,6 +56,7 @@ class PrivateRpcbind(Child):
             except UsageError:
                 SOCKET.unlink()
                 raise
+        self._guard = _start_guard(self.pidfd)
         deadline = time.monotonic() + _START_S
         while not portmapper_runs():
             if self.ended_within(_POLL_S) or time.monotonic() > deadline:
@@ -62,8 +65,44 @@ class PrivateRpcbind(Child):
 
     def end(self) -> None:
         super().end()
+        guard, self._guard = self._guard, 0
+        if guard:
+            os.kill(guard, signal.SIGKILL)
+            os.waitpid(guard, 0)
         with suppress(FileNotFoundError):
             SOCKET.unlink()
+
+
+def _start_guard(pidfd: int) -> int:
+    """A process that kills rpcbind when we die, and its pid.
+
+    The kernel forgets that a child wants to die with us when it becomes another user, as rpcbind
+    does.
+    """
+    parent = os.getpid()
+    # Blocked before it is forked, so that it cannot come too soon.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        guard = os.fork()
+        if guard == 0:
+            _guard(parent, pidfd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return guard
+
+
+def _guard(parent: int, pidfd: int) -> NoReturn:
+    try:
+        os.setsid()  # an interrupt at the terminal is not for us
+        # Above all the mount's connection (held_connection.py), which must not be held here, too.
+        os.closerange(_FIRST_FD, pidfd)
+        os.closerange(pidfd + 1, os.sysconf("SC_OPEN_MAX"))
+        die_with(parent, signal.SIGTERM)
+        signal.sigwait({signal.SIGTERM})
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        # _exit: nothing of the parent's (its clean-up, its buffers) may run a second time.
+        os._exit(0)
 
 
 def _sockets(address: IPv4Address, stack: ExitStack) -> list[socket.socket]:

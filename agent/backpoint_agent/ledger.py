@@ -31,7 +31,8 @@ from backpoint_agent.ledger_file import (
     delete_file,
     read_file,
 )
-from backpoint_agent.state_folder import fsync_folder, make_private_folder
+from backpoint_agent.state_folder import make_private_folder
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import UsageError
 
 __all__ = ["Effect", "EffectKind", "Ledger"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from backpoint_agent.effect import LINE_MAX, Entry, decode_entry, encode_entry
-from backpoint_agent.state_folder import fsync_folder
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import UsageError
 
 SUFFIX: Final = ".jsonl"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import UsageError
 
 PRIVATE: Final = 0o700
@@ -66,15 +67,6 @@ def make_private_folder(path: Path) -> None:
         )
     if found.st_mode & _OTHERS_WRITE:
         raise UsageError(f"{path} can be written by others; say `chmod go-w {path}`")
-
-
-def fsync_folder(path: Path) -> None:
-    """Make durable which names are in the folder. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make(path: Path) -> None:

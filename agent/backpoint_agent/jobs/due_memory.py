@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from backpoint_agent.durable_file import write_durably
+from backpoint_repo.durable_file import write_durably
 from backpoint_repo.errors import UsageError
 from backpoint_repo.terminal import warn
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from backpoint_agent.errors import WaitTooLong
 from backpoint_agent.stopping import Stop
+from backpoint_repo.durable_file import write_durably
 from backpoint_repo.errors import TargetError
 
 APPEARS_S: Final = 30.0
@@ -42,19 +43,8 @@ def files_in(folder: Path) -> frozenset[str]:
 
 def write_vmx(path: Path, content: bytes) -> None:
     """Over the one that is there. Raises TargetError."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.chmod(0o644)
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(path, content, 0o644)
     except OSError as error:
         raise TargetError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -13,7 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from backpoint_agent.durable_file import write_durably
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.report.folder_turn import turn
@@ -23,6 +22,7 @@ from backpoint_agent.report.records import read_records, records_folder
 from backpoint_agent.report.standing import plan_standings
 from backpoint_agent.settings.model import Settings
 from backpoint_agent.state_folder import StateFolder
+from backpoint_repo.durable_file import write_durably
 from backpoint_repo.terminal import warn
 
 _LATELY: Final = 8

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backpoint_agent.durable_file import UNFINISHED, write_durably
 from backpoint_agent.report.folder_turn import turn
 from backpoint_agent.state_folder import make_private_folder
+from backpoint_repo.durable_file import delete_unfinished, write_durably
 
 SIZE_MAX: Final = 64 << 20
 """Bytes of a file that is read at all: a run of ten thousand VMs has a third of it."""
@@ -42,9 +42,8 @@ def save_numbered(folder: Path, name: str, record: dict[str, Any], kept: int) ->
         write_durably(path, json.dumps(record, allow_nan=False).encode() + b"\n", 0o600)
         for _, old in there[: max(0, len(there) + 1 - kept)]:
             _delete(folder / old, _head(record))
-        for unfinished in folder.glob(f".*{UNFINISHED}"):
-            # Whoever wrote it had the lock, and is gone.
-            unfinished.unlink(missing_ok=True)
+        # Whoever wrote it had the lock, and is gone.
+        delete_unfinished(folder)
     return path
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder, write_durably
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType
 from backpoint_fusefs.live.session_cut import (
     CUTS,
@@ -26,6 +25,7 @@ from backpoint_fusefs.live.session_cut import (
     LeftOut,
     encode_manifest,
 )
+from backpoint_repo.durable_file import fsync_folder, write_durably
 
 TOTAL_MAX: Final = 512 << 20
 """Bytes of all copies: where the filesystem cannot share blocks, guests wait for the copying."""

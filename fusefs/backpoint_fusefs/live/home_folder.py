@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder, read_bounded, write_durably
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged, SessionInUse
 from backpoint_fusefs.live.session_lock import FolderLock
 from backpoint_fusefs.live.session_names import HOME_FILE, RESERVED, checked_name
 from backpoint_fusefs.live.session_record import read_record
+from backpoint_repo.durable_file import fsync_folder, write_durably
 from backpoint_repo.errors import BackpointError, UsageError
 
 _STARTING: Final = ".start-"

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.live_node import Row
+from backpoint_repo.durable_file import fsync_folder
 
 _APPLICATION: Final = 0x424B4E54
 """`BKNT`, where SQLite keeps whose file it is."""

@@ -14,8 +14,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder
 from backpoint_fusefs.live.overlay.data_file import DataFile
+from backpoint_repo.durable_file import fsync_folder
 
 _OPEN_MAX: Final = 128
 """Descriptors kept; the usual limit of a process is 1024, and a mad guest makes 100,000 files."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from backpoint_fusefs.live.cut_taking import CutTaking, delete_cuts, plan_cut
-from backpoint_fusefs.live.durable_file import delete_unfinished
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
 from backpoint_fusefs.live.live_file import LiveFile
 from backpoint_fusefs.live.live_node import fault
@@ -28,6 +27,7 @@ from backpoint_fusefs.live.session_file import SessionFile
 from backpoint_fusefs.live.session_lock import FolderLock
 from backpoint_fusefs.live.session_record import SessionRecord, own_record, write_record
 from backpoint_fusefs.live.write_gate import WriteGate
+from backpoint_repo.durable_file import delete_unfinished
 from backpoint_repo.errors import UsageError
 
 FILES: Final = "files"

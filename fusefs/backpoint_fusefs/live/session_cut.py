@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from backpoint_fusefs.file_names import file_name
-from backpoint_fusefs.live.durable_file import read_bounded
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.node_tree import NODES_MAX
 

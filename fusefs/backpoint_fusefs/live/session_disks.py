@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder
 from backpoint_fusefs.live.live_file import BaseContent
 from backpoint_fusefs.live.overlay.overlay_disk import OverlayDisk
+from backpoint_repo.durable_file import fsync_folder
 
 DISKS: Final = "disks"
 

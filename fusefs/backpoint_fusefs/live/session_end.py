@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import read_bounded
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.session_lock import LOCK
 from backpoint_fusefs.live.session_record import RECORD, read_record

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.durable_file import fsync_folder, write_durably
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
 from backpoint_fusefs.live.home_folder import HomeFolder
 from backpoint_fusefs.live.live_file import BaseContent
@@ -28,6 +27,7 @@ from backpoint_fusefs.live.session_start import fill_session
 from backpoint_fusefs.live.system_refusal import told
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.durable_file import fsync_folder, write_durably
 from backpoint_repo.errors import BackpointError, ObjectDamaged, UsageError
 from backpoint_repo.opening import require_owner
 from backpoint_repo.point_hold import Hold, put_hold

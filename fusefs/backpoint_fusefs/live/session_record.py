@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from backpoint_fusefs.live.durable_file import read_bounded, write_durably
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged
+from backpoint_repo.durable_file import write_durably
 from backpoint_repo.errors import UnknownFormat
 from backpoint_repo.point import is_calendar_time
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from backpoint_fusefs.inodes import take_apart
-from backpoint_fusefs.live.durable_file import fsync_folder, write_durably
 from backpoint_fusefs.live.node_tree import NAMES, ROOT_NODE, LiveNode, NodeTree, NodeType
 from backpoint_fusefs.live.session import FILES
 from backpoint_fusefs.point_folder import PointFolder
+from backpoint_repo.durable_file import fsync_folder, write_durably
 from backpoint_repo.point import ConfigFile, Disk, Point
 from backpoint_repo.repository import Repository
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import (
     ObjectExists,
     ObjectMissing,
@@ -97,7 +98,7 @@ class LocalStore:
             self._open.pop(key, None)
         try:
             os.unlink(self._root / key)
-            _fsync_folder((self._root / key).parent)
+            fsync_folder((self._root / key).parent)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -139,11 +140,11 @@ class LocalStore:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         if not missing:
             # Another process may have made it a moment ago and not have synced it yet.
-            _fsync_folder(folder.parent)
+            fsync_folder(folder.parent)
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
         self._folders.add(folder)
 
     def _read_fault(self, key: str, error: OSError) -> RepositoryError:
@@ -187,7 +188,7 @@ def _put_through(temporary: Path, target: Path, pieces: list[Piece]) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-    _fsync_folder(target.parent)
+    fsync_folder(target.parent)
 
 
 def _link(temporary: Path, target: Path) -> None:
@@ -214,11 +215,3 @@ def _write_all(fd: int, pieces: list[Piece]) -> None:
                 break
             written -= len(view)
             first += 1
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

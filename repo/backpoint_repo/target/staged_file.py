@@ -12,6 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import TargetError, UsageError
 
 _PREFIX = ".backpoint-restore-"
@@ -42,7 +43,7 @@ class StagedFile:
             os.fsync(self.descriptor)
             _rename_without_replacing(self.path, self.final)
             try:
-                _fsync_folder(self.final.parent)
+                fsync_folder(self.final.parent)
             except OSError:
                 self.withdraw()
                 raise
@@ -94,11 +95,3 @@ def _rename_without_replacing(path: Path, final: Path) -> None:
         os.rename(path, final)
     else:
         os.unlink(path)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

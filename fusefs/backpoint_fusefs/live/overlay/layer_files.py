@@ -21,8 +21,9 @@ from typing import Final
 
 from blake3 import blake3
 
-from backpoint_fusefs.live.durable_file import UNFINISHED, fsync_folder, read_bounded, write_durably
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged
+from backpoint_repo.durable_file import fsync_folder, write_durably
 
 _NAME: Final = re.compile(r"([1-9]\d{0,14})\.(data|log|map)")
 _GONE: Final = struct.Struct("<8sQ")
@@ -66,12 +67,6 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
         fsync_folder(folder.parent)
-
-
-def delete_unfinished(folder: Path) -> None:
-    """What a crash left of files that were being written."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
 
 
 def read_gone(folder: Path) -> int:

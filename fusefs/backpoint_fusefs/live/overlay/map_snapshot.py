@@ -22,11 +22,12 @@ from typing import Final
 
 from blake3 import blake3
 
-from backpoint_fusefs.live.durable_file import read_bounded, write_durably
+from backpoint_fusefs.live.bounded_file import read_bounded
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.overlay.block_set import BLOCK, LEAF_BLOCKS, LEAF_BYTES, BlockSet
 from backpoint_fusefs.live.overlay.block_set_form import decode_blocks, encode_blocks
 from backpoint_fusefs.live.overlay.log_record import DiskSizes
+from backpoint_repo.durable_file import write_durably
 
 SIZE_MAX: Final = 64 << 40
 """Bytes of a disk; VMware's largest has 62 TiB."""

@@ -21,7 +21,6 @@ from backpoint_fusefs.live.overlay.layer import Layer, blocks_of, open_cut_layer
 from backpoint_fusefs.live.overlay.layer_files import (
     LayerFiles,
     delete_layers,
-    delete_unfinished,
     list_layers,
     make_folder,
     read_gone,
@@ -30,6 +29,7 @@ from backpoint_fusefs.live.overlay.layer_stack import LayerStack
 from backpoint_fusefs.live.overlay.map_snapshot import SIZE_MAX, read_snapshot
 from backpoint_fusefs.live.overlay.sync_rounds import SyncRounds
 from backpoint_fusefs.live.overlay.top_layer import TopLayer, begin_layer, recover_layer
+from backpoint_repo.durable_file import delete_unfinished
 
 __all__ = ["CutDisk", "OverlayDisk"]
 

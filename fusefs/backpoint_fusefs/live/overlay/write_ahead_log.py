@@ -24,11 +24,11 @@ from typing import Final
 
 from blake3 import blake3
 
-from backpoint_fusefs.live.durable_file import UNFINISHED, fsync_folder
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.overlay.block_set import BLOCK
 from backpoint_fusefs.live.overlay.data_file import SyncFailed
 from backpoint_fusefs.live.overlay.log_record import (
+from backpoint_repo.durable_file import UNFINISHED, fsync_folder
     HEADER,
     DiskSizes,
     Place,

@@ -50,7 +50,7 @@ def plan_slots(
     slots: dict[int, Slot] = {}
     for number, (disk, bus) in enumerate(zip(hardware.disks, wanted, strict=True)):
         slot = Slot(bus, disk.controller, disk.unit)
-        if bus == disk.bus and disk.unit < _UNITS[bus] and slot not in slots.values():
+        if bus == disk.bus and _is_possible(slot) and slot not in slots.values():
             slots[number] = slot
     taken = set(slots.values())
     for number, bus in enumerate(wanted):
@@ -59,6 +59,11 @@ def plan_slots(
             taken.add(slots[number])
     planned = [slots[number] for number in range(len(wanted))]
     return planned, tuple(_replaced(hardware.disks, planned, forced))
+
+
+def _is_possible(slot: Slot) -> bool:
+    there = slot.bus != "ide" or slot.controller < _IDE_CONTROLLERS
+    return there and slot.unit < _UNITS[slot.bus]
 
 
 def _bus(hardware: Hardware, bus: DiskBus, forced: DiskBus | None) -> DiskBus:

@@ -56,8 +56,8 @@ _EXIT_CODES: Final = """\
 exit codes:
   0 it ran and was ended, or --until was seen   2 wrong use
   4 the repository or the session failed   5 a key or passphrase is wrong or not enough
-  7 vCenter failed   8 a machine did not start, did not say what --until waits for, or one of a
-  group did not get ready
+  6 the exported session cannot be written from here (--vcenter)   7 vCenter failed
+  8 a machine did not start, did not say what --until waits for, or one of a group did not get ready
   130 interrupted before it ran, or before it said what --until waits for
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import random
 import socket
 import struct
 from typing import Final
@@ -15,6 +18,9 @@ _MNT: Final = 1
 _GETATTR: Final = 1
 _TIMEOUT_S: Final = 10.0
 _XIDS: Final = itertools.count(1)
+_ROOTS_PORTS: Final = range(600, 1024)
+ANY_PORT: Final = range(1)
+"""What a user gets who is not root."""
 
 
 class Denied(Exception):
@@ -31,15 +37,22 @@ def mount(host: str, port: int, path: str, source: str) -> tuple[int, bytes]:
     return status, result[8 : 8 + length]
 
 
-def attributes_status(host: str, port: int, handle: bytes, source: str) -> int:
-    """Of a GETATTR."""
-    result = _call((host, port), _NFS_PROGRAM, _GETATTR, _opaque(handle), source)
+def attributes_status(
+    host: str, port: int, handle: bytes, source: str, ports: range = _ROOTS_PORTS
+) -> int:
+    """Of a GETATTR. ports: one of them is the client's own."""
+    result = _call((host, port), _NFS_PROGRAM, _GETATTR, _opaque(handle), source, ports)
     (status,) = struct.unpack_from(">I", result)
     return int(status)
 
 
 def _call(
-    place: tuple[str, int], program: int, procedure: int, arguments: bytes, source: str
+    place: tuple[str, int],
+    program: int,
+    procedure: int,
+    arguments: bytes,
+    source: str,
+    ports: range = _ROOTS_PORTS,
 ) -> bytes:
     xid = next(_XIDS)
     head = struct.pack(">6I", xid, 0, 2, program, _VERSION, procedure)
@@ -47,7 +60,7 @@ def _call(
     who = struct.pack(">I", 0) + _opaque(b"test") + struct.pack(">3I", 0, 0, 0)
     credentials = struct.pack(">I", 1) + _opaque(who) + struct.pack(">2I", 0, 0)
     message = head + credentials + arguments
-    with socket.create_connection(place, _TIMEOUT_S, source_address=(source, 0)) as stream:
+    with _connected(place, source, ports) as stream:
         stream.sendall(struct.pack(">I", 1 << 31 | len(message)) + message)
         with stream.makefile("rb") as answers:
             (marked,) = struct.unpack(">I", answers.read(4))
@@ -55,11 +68,22 @@ def _call(
     same, reply, denied = struct.unpack_from(">3I", answer)
     assert (same, reply) == (xid, 1)
     if denied:
-        raise Denied
+        raise Denied(answer[12:].hex())
     _, _, outcome = struct.unpack_from(">3I", answer, 12)
     if outcome:
         raise Denied
     return answer[24:]
+
+
+def _connected(place: tuple[str, int], source: str, ports: range) -> socket.socket:
+    for port in random.sample(ports, len(ports)):
+        try:
+            return socket.create_connection(place, _TIMEOUT_S, source_address=(source, port))
+        except OSError as error:
+            # Another's, or one of ours that is closing down.
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _opaque(raw: bytes) -> bytes:

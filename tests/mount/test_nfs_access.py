@@ -33,6 +33,29 @@ def test_only_who_is_allowed_has_access(unchecked_repository: MountedRepository)
             assert b"vms" not in refused.stdout
 
 
+def test_a_user_of_an_allowed_machine_is_not_its_root(
+    unchecked_repository: MountedRepository,
+) -> None:
+    """Who says that he is root, and comes from a port that anybody can have, is refused."""
+    back_up_disk(unchecked_repository, "web", _DISK)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with exported(unchecked_repository) as export:
+        host, here = export.host, "127.0.0.1"
+        status, handle = nfs_calls.mount(host, export.record["mount_port"], PATH, here)
+        assert status == nfs_calls.OK
+        port = export.record["nfs_port"]
+        assert nfs_calls.attributes_status(host, port, handle, here) == nfs_calls.OK
+        with contextlib.suppress(nfs_calls.Denied):
+            status = nfs_calls.attributes_status(host, port, handle, here, nfs_calls.ANY_PORT)
+            assert status != nfs_calls.OK
+        for version in (3, 4):
+            url = export.url("", version) + "&uid=0&gid=0"
+            assert b"vms" in succeed("nfs-ls", url)
+            refused = tool(*nobody, "nfs-ls", url)
+            assert refused.returncode != 0
+            assert b"vms" not in refused.stdout
+
+
 def test_read_only_exports_points_and_nothing_else(unchecked_repository: MountedRepository) -> None:
     """No folder of sessions, and no write gets through."""
     back_up_disk(unchecked_repository, "web", _DISK)

@@ -28,7 +28,8 @@ Clients that have files open go on after that.
 
 Only this machine has access. For others, name one of its addresses (--listen) and who may come
 (--allow, any number of times): there is no other protection, NFS carries no password and no
-encryption, and whoever has access is root there, which ESXi needs. Everybody else is refused.
+encryption, and whoever is root on an allowed machine is root there, which ESXi needs. Everybody
+else is refused, and so is a client with a port above 1023, which any user of its machine can have.
 
 NFSv3 (ESXi, QEMU's nfs://) needs rpcbind: one that runs is used, otherwise one is started, on TCP
 port 111 of the export's address alone. Where it is not installed only NFSv4 is served. ESXi expects

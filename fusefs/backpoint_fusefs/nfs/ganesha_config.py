@@ -57,6 +57,8 @@ NFS_KRB5 {{
 EXPORT_DEFAULTS {{
     Access_Type = None;
     SecType = sys;
+    # Who may use a client's machine says that he is root; only who is root there gets such a port.
+    PrivilegedPort = true;
     Transports = TCP;
 }}
 EXPORT {{

@@ -6,9 +6,10 @@ boot is recognised and ends the wait, because its screen stands still too.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -25,6 +26,7 @@ _PORT_PATIENCE_S: Final = 2.0
 _SCREEN_EVERY_S: Final = 0.5
 _WORDS: Final = 2000
 _LINE_MAX: Final = 400
+_PIECE: Final = 2048
 _GAVE_UP: Final = (
     (b"No bootable device.", "the firmware found nothing to boot from"),
     (b"BdsDxe: No bootable option or device was found", "the firmware found nothing to boot from"),
@@ -44,9 +46,9 @@ SignKind = Literal["console", "port", "screen"]
 
 @dataclass(frozen=True)
 class Signs:
-    """What is waited for; the first that is seen counts. text: on the serial console; with
-    `is_pattern` a regular expression. ports: each a forward of the machine's plan. settled_s: the
-    screen has changed, is not blank, and then stands still so long."""
+    """What is waited for; the first that is seen counts. text: in a line of the serial console;
+    with `is_pattern` a regular expression. ports: each a forward of the machine's plan. settled_s:
+    the screen has changed, is not blank, and then stands still so long."""
 
     text: str = ""
     is_pattern: bool = False
@@ -68,7 +70,7 @@ def check_signs(signs: Signs) -> re.Pattern[bytes] | None:
     if not signs.text:
         return None
     text = signs.text if signs.is_pattern else re.escape(signs.text)
-    return re.compile(rb"[^\r\n]*" + text.encode() + rb"[^\r\n]*")
+    return re.compile(os.fsencode(text))
 
 
 def await_sign(machine: Machine, signs: Signs, timeout_s: float) -> SignOfLife:
@@ -134,11 +136,11 @@ class LifeWatch:
         if self._pattern is None or self._machine.console_total == self._seen:
             return ""
         self._seen = self._machine.console_total
-        found = self._pattern.search(self._machine.console())
-        if found is None:
-            return ""
-        line = found[0].decode(errors="replace").strip()[:_LINE_MAX]
-        return printable(line) or "the text"
+        for piece in _pieces(self._machine.console()):
+            if found := self._pattern.search(piece):
+                shown = piece[max(0, found.end() - _LINE_MAX // 2) :].decode(errors="replace")
+                return printable(shown.strip()[:_LINE_MAX]) or "the text"
+        return ""
 
     def _sign(self, kind: SignKind, detail: str) -> SignOfLife:
         return SignOfLife(kind, detail, time.monotonic() - self._machine.started)
@@ -176,6 +178,14 @@ class _ScreenWatch:
             return f"the screen stands{self.where}"
         blank = self._last is not None and self._last.is_blank
         return "the screen is blank" if blank else "the screen does not stand still"
+
+
+def _pieces(said: bytes) -> Iterator[bytes]:
+    """Lines; of long ones parts that overlap, since a pattern may take the square of what it is
+    given, and a hostile guest never ends its line."""
+    for line in re.split(rb"[\r\n]+", said):
+        for at in range(0, len(line), _PIECE // 2):
+            yield line[at : at + _PIECE]
 
 
 def _last_line(machine: Machine, picture: Picture) -> str:

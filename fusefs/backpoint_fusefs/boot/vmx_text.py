@@ -7,6 +7,7 @@ known here.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _LINE_MAX: Final = 1 << 14
 _KEYS_MAX: Final = 20_000
 _LINE: Final = re.compile(r'\s*([\w.:+-]{1,256})\s*=\s*(?:"([^"]*)"|([^"\s]\S*|))\s*(?:#.*)?')
 _ESCAPE: Final = re.compile(r"\|([0-9A-Fa-f]{2})")
+_SLOW: Final = ("punycode", "idna")
+"""What Python decodes in the square of its length; no .vmx is in them."""
 _ENCODING: Final = re.compile(rb'^\s*\.encoding\s*=\s*"([\w.:-]{1,40})"', re.MULTILINE | re.I)
 
 
@@ -71,7 +74,8 @@ def _decoded(data: bytes) -> str:
     # latin-1 reads everything: a name in the wrong letters is better than no machine.
     for encoding in (named[1].decode() if named else "utf-8", "utf-8", "latin-1"):
         try:
-            return data.decode(encoding).removeprefix("\ufeff")
+            if codecs.lookup(encoding).name not in _SLOW:
+                return data.decode(encoding).removeprefix("\ufeff")
         except (LookupError, ValueError):
             continue
     raise AssertionError("latin-1 reads everything")

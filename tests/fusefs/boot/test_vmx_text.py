@@ -39,7 +39,7 @@ def test_the_encoding_it_names_is_used(encoding: str) -> None:
     assert parse_vmx(data).text("displayName") == text
 
 
-@pytest.mark.parametrize("encoding", ["nonsense", "hex", "utf-16", "rot13", "idna"])
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "utf-16", "rot13", "idna", "-Punycode"])
 def test_an_encoding_that_is_none_is_passed_over(encoding: str) -> None:
     """UTF-8 then."""
     data = f'.encoding = "{encoding}"\ndisplayName = "Grüße"\n'.encode()

@@ -32,13 +32,17 @@ class DiskModel:
     def resize(self, size: int) -> None:
         low, high = sorted((size, len(self.content)))
         self._may_stay(low, high)
+        for number, versions in self._blocks.items():
+            versions |= {_cut(version, number, low) for version in versions}
         del self.content[size:]
         self.content.extend(bytes(size - len(self.content)))
         self._may_be(low, high)
 
     def resized(self) -> None:
-        """It returned: its size is durable."""
-        self._sizes = [len(self.content)]
+        """It returned: its size is durable, and nothing of what was behind it comes back."""
+        self._sizes = [size := len(self.content)]
+        for number, versions in self._blocks.items():
+            self._blocks[number] = {_cut(version, number, size) for version in versions}
 
     def synced(self) -> None:
         self._sizes = [len(self.content)]
@@ -51,8 +55,7 @@ class DiskModel:
         for number in range(-(-end // BLOCK)):
             block = _block(content, number)
             allowed = self._blocks.get(number, set()) | {_block(self.content, number)}
-            shown = len(content) - number * BLOCK
-            cut = {version[: max(0, shown)].ljust(BLOCK, b"\0") for version in allowed}
+            cut = {_cut(version, number, len(content)) for version in allowed}
             assert block in cut, f"block {number} is {_told(block)!r}, not {list(map(_told, cut))}"
             if block != _block(self.content, number):
                 self._blocks[number] = allowed | {block}
@@ -69,6 +72,11 @@ class DiskModel:
 
 def _block(content: bytes | bytearray, number: int) -> bytes:
     return bytes(content[number * BLOCK : (number + 1) * BLOCK]).ljust(BLOCK, b"\0")
+
+
+def _cut(version: bytes, number: int, size: int) -> bytes:
+    """What is left of a block of a disk of this size."""
+    return version[: max(0, size - number * BLOCK)].ljust(BLOCK, b"\0")
 
 
 def _told(block: bytes) -> bytes:

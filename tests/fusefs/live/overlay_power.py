@@ -132,8 +132,11 @@ class PoweredFolder:
         def write(descriptor: int, data: Any, offset: int, *flags: int) -> int:
             if self._ours(descriptor) and self._call():
                 whole = b"".join(data) if vector else bytes(data)
-                pages = -(-len(whole) // _PAGE)
-                os_pwrite(descriptor, whole[: self._partial(pages) * _PAGE], offset)
+                # The kernel stops between two pages of the file only.
+                within = offset % _PAGE
+                pages = -(-(within + len(whole)) // _PAGE)
+                done = max(0, self._partial(pages) * _PAGE - within)
+                os_pwrite(descriptor, whole[:done], offset)
                 self._die()
             return int(real(descriptor, data, offset, *flags))
 

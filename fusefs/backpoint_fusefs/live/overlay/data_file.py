@@ -127,9 +127,19 @@ class DataFile:
             offset = stop
         return found
 
+    def forget_cached(self) -> None:
+        """What is read from now on is what the disk has, but for what is still to be written."""
+        forget_cached(self._descriptor)
+
     def sync(self) -> None:
         """All that was written before is durable. Raises SyncFailed."""
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise SyncFailed(error.errno, error.strerror, str(self.path)) from error
+
+
+def forget_cached(descriptor: int) -> None:
+    """Of a file that a process left: after a failed sync the system keeps what it did not write,
+    and calls it written."""
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

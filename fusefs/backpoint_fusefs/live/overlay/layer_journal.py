@@ -15,7 +15,6 @@ from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.overlay.block_set import BlockSet
 from backpoint_fusefs.live.overlay.block_set_form import encode_blocks
 from backpoint_fusefs.live.overlay.data_file import DataFile, SyncFailed
-from backpoint_fusefs.live.overlay.layer import whole_blocks
 from backpoint_fusefs.live.overlay.layer_files import LayerFiles
 from backpoint_fusefs.live.overlay.log_record import DiskSizes
 from backpoint_fusefs.live.overlay.map_snapshot import (
@@ -52,8 +51,10 @@ class LayerJournal:
         start = snapshot or begun
         if start.identity != log.identity:
             raise SessionDamaged(f"{self._files.log} belongs to another session's disk")
-        length = whole_blocks(start.sizes.size) if snapshot else 0
+        length = start.sizes.size if snapshot else 0
         records = list(log.records(start.generation))
+        # What follows from them is done to the data file, which a power cut may keep without them.
+        log.settle()
         try:
             plan = plan_recovery(start.held, start.sizes, length, records)
         except ValueError as error:

@@ -29,7 +29,7 @@ from backpoint_fusefs.live.overlay.layer_stack import LayerStack
 from backpoint_fusefs.live.overlay.map_snapshot import SIZE_MAX, read_snapshot
 from backpoint_fusefs.live.overlay.sync_rounds import SyncRounds
 from backpoint_fusefs.live.overlay.top_layer import TopLayer, begin_layer, recover_layer
-from backpoint_repo.durable_file import delete_unfinished
+from backpoint_repo.durable_file import delete_unfinished, fsync_folder
 
 __all__ = ["CutDisk", "OverlayDisk"]
 
@@ -152,7 +152,10 @@ class OverlayDisk:
             )
         delete_unfinished(self._folder)
         old: list[LayerFiles] = []
-        for files in list_layers(self._folder):
+        if found := list_layers(self._folder):
+            # Whoever made them may have ended before their names were durable.
+            fsync_folder(self._folder)
+        for files in found:
             stack = self._stack
             if (layer := _open_layer(files, stack.size, floor)) is None:
                 old.append(files)

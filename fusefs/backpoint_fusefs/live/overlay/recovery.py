@@ -34,7 +34,8 @@ class Put:
 
 @dataclass
 class RecoveryPlan:
-    """data_length: bytes that the data file has if nothing took them away."""
+    """data_length: bytes that the data file has if nothing took them away; not whole blocks where
+    it was being shortened."""
 
     held: BlockSet
     sizes: DiskSizes
@@ -58,7 +59,7 @@ def plan_recovery(
     for at, (head, body) in enumerate(records):
         _add_record(plan, head, body, again=at > flushed)
         if at == flushed:
-            plan.data_length = whole_blocks(head.sizes.size)
+            plan.data_length = head.sizes.size
     return plan
 
 
@@ -68,7 +69,7 @@ def _add_record(plan: RecoveryPlan, head: RecordHead, body: bytes, *, again: boo
         raise ValueError("sizes that cannot be")
     if size < plan.sizes.size:
         plan.held.clear_from(blocks_of(size))
-        plan.data_length = min(plan.data_length, whole_blocks(size))
+        plan.data_length = min(plan.data_length, size)
         if again:
             plan.steps.append(Shorten(size))
     plan.sizes = head.sizes

@@ -24,7 +24,7 @@ from backpoint_fusefs.live.overlay.map_snapshot import MapSnapshot
 from backpoint_fusefs.live.overlay.recovery import apply_recovery, shorten
 
 SMALL_SYNC: Final = 32
-"""Blocks up to which a sync writes them to the log: 128 KiB, where both ways cost about the same."""
+"""Blocks up to which a sync writes them to the log: 128 KiB, where both ways cost the same."""
 
 
 class TopLayer(Layer):
@@ -46,7 +46,8 @@ class TopLayer(Layer):
         self._journal = journal
         self._writing = threading.Lock()
         self._dirty = BlockSet()
-        self._recorded = sizes
+        self._recorded: DiskSizes | None = sizes
+        """None where a record that failed may tell of others."""
         self._inherited = inherited
         self._lost: SyncFailed | None = None
 
@@ -61,6 +62,7 @@ class TopLayer(Layer):
         """
         end = offset + len(content)
         head, tail = offset // BLOCK, (end - 1) // BLOCK
+        self._refuse_if_lost()
         with self._writing:
             if self.cut:
                 return False
@@ -80,6 +82,7 @@ class TopLayer(Layer):
 
     def zero_blocks(self, first: int, end: int) -> bool:
         """Holes in [first, end), which this layer holds. False as `write`'s."""
+        self._refuse_if_lost()
         with self._writing:
             if self.cut:
                 return False
@@ -120,13 +123,17 @@ class TopLayer(Layer):
         self._refuse_if_lost()
         with self._writing:
             sizes = DiskSizes(size, min(size, self.below_end))
+            last = self._last_block(size)
+            content = [part[: size % BLOCK].ljust(BLOCK, b"\0") for part in self._content(last)]
             try:
-                if not self._journal.append(self.data, sizes, BlockSet(), []):
+                if not self._journal.append(self.data, sizes, last, content):
                     self._begin_anew_locked()
-                    self._journal.append(self.data, sizes, BlockSet(), [])
+                    self._journal.append(self.data, sizes, last, content)
                 self._apply_size(sizes)
-            except SyncFailed as error:
-                self._lost = error
+            except OSError as error:
+                self._recorded = None
+                if isinstance(error, SyncFailed):
+                    self._lost = error
                 raise
             self._recorded = sizes
 
@@ -163,6 +170,14 @@ class TopLayer(Layer):
         self._mark(first, blocks_of(end))
         self.size = max(self.size, size)
 
+    def _last_block(self, size: int) -> BlockSet:
+        """The block that a disk made this short ends in, where it is held. Its content goes with
+        the record: cut off again after a crash, what was written since would be half there."""
+        found, block = BlockSet(), size // BLOCK
+        if size < self.size and size % BLOCK and self.held.holds(block, block + 1):
+            found.add(block, block + 1)
+        return found
+
     def _mark(self, first: int, end: int) -> None:
         self._dirty.add(first, end)
         self.held.add(first, end)
@@ -193,10 +208,10 @@ class TopLayer(Layer):
         """Flush the data file, store the map; the log is empty then."""
         try:
             self.data.sync()
+            self._journal.begin_anew(self.held, DiskSizes(self.size, self.below_end), cut)
         except SyncFailed as error:
             self._lost = error
             raise
-        self._journal.begin_anew(self.held, DiskSizes(self.size, self.below_end), cut)
         self._dirty = BlockSet()
 
     def _apply_size(self, sizes: DiskSizes) -> None:
@@ -244,5 +259,6 @@ def recover_layer(files: LayerFiles, snapshot: MapSnapshot | None, below_size: i
         raise SessionDamaged(f"{files.data} is missing: discard the session") from None
     if data.length < plan.data_length:
         raise SessionDamaged(f"{files.data} is shorter than it was: discard the session")
+    data.forget_cached()
     apply_recovery(plan, data)
     return TopLayer(files, data, plan.held, plan.sizes, journal, inherited=True)

@@ -26,9 +26,8 @@ from blake3 import blake3
 
 from backpoint_fusefs.live.errors import SessionDamaged
 from backpoint_fusefs.live.overlay.block_set import BLOCK
-from backpoint_fusefs.live.overlay.data_file import SyncFailed
+from backpoint_fusefs.live.overlay.data_file import SyncFailed, forget_cached
 from backpoint_fusefs.live.overlay.log_record import (
-from backpoint_repo.durable_file import UNFINISHED, fsync_folder
     HEADER,
     DiskSizes,
     Place,
@@ -36,6 +35,7 @@ from backpoint_repo.durable_file import UNFINISHED, fsync_folder
     build_record,
     parse_head,
 )
+from backpoint_repo.durable_file import UNFINISHED, fsync_folder
 
 FIRST_LENGTH: Final = 256 << 10
 LENGTH_MAX: Final = 16 << 20
@@ -84,6 +84,7 @@ class WriteAheadLog:
     def open(cls, path: Path) -> WriteAheadLog:
         """Nothing of it is read but its header. Raises SessionDamaged, OSError."""
         descriptor = os.open(path, _FLAGS)
+        forget_cached(descriptor)
         head = os.pread(descriptor, _HEADER.size + 32, 0)
         whole, digest = head[: _HEADER.size], head[_HEADER.size :]
         if blake3(whole).digest() != digest or not whole.startswith(_MAGIC):
@@ -136,6 +137,10 @@ class WriteAheadLog:
         self._end += len(record)
         self._next = Place(self._next.generation, self._next.sequence + 1)
         return True
+
+    def settle(self) -> None:
+        """What was read of it is durable: a dead process may have written it a moment ago."""
+        self._sync()
 
     def _has_room(self, length: int) -> bool:
         """Makes the log longer where that is allowed, helps, and the filesystem has room."""

@@ -6,17 +6,11 @@ what the reaper removes. Knows nothing of what is kept in them.
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from backpoint_repo.durable_file import fsync_folder
+from backpoint_repo import private_folder
 from backpoint_repo.errors import UsageError
-
-PRIVATE: Final = 0o700
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -50,28 +44,8 @@ def make_state_folder(path: Path) -> StateFolder:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that only we can enter, or check one that is there.
-
-    One that others may read is taken as it is: somebody may have wanted that. Raises UsageError.
-    """
+    """As `private_folder` has it; raises UsageError for what the system refuses, too."""
     try:
-        _make(path)
-        found = path.stat()
+        private_folder.make_private_folder(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be made or looked at: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{path} is in the way: the agent needs a folder there")
-    if found.st_uid != os.geteuid():
-        raise UsageError(
-            f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs the agent"
-        )
-    if found.st_mode & _OTHERS_WRITE:
-        raise UsageError(f"{path} can be written by others; say `chmod go-w {path}`")
-
-
-def _make(path: Path) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=PRIVATE, exist_ok=True)
-    fsync_folder(path.parent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from backpoint_fusefs.live.session_names import HOME_FILE, RESERVED, checked_nam
 from backpoint_fusefs.live.session_record import read_record
 from backpoint_repo.durable_file import fsync_folder, write_durably
 from backpoint_repo.errors import BackpointError, UsageError
+from backpoint_repo.private_folder import make_private_folder
 
 _STARTING: Final = ".start-"
 _ENDED: Final = ".ended-"
@@ -31,7 +31,6 @@ _LOCK_S: Final = 30.0
 _SAME_ID: Final = 8
 """Hex digits of a session's id from which inode numbers are made: no two sessions share them."""
 _FILE_MAX: Final = 1 << 16
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class HomeFolder:
@@ -40,7 +39,7 @@ class HomeFolder:
     def __init__(self, path: Path, repository_id: str) -> None:
         """Raises UsageError, OSError where it cannot be, or is not for this repository."""
         self.path = path
-        _make_private(path)
+        make_private_folder(path)
         with self.locked():
             self._claim(repository_id)
 
@@ -131,22 +130,6 @@ class HomeFolder:
             raise UsageError(f"{path} is not what this program wrote") from None
         if found != repository_id:
             raise UsageError(f"{self.path} holds live sessions of another repository")
-
-
-def _make_private(path: Path) -> None:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        fsync_folder(path.parent)
-    found = path.stat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{path} is in the way: live sessions need a folder there")
-    if found.st_uid != os.geteuid():
-        raise UsageError(
-            f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs this"
-        )
-    if found.st_mode & _OTHERS_WRITE:
-        raise UsageError(f"{path} can be written by others; say `chmod go-w {path}`")
 
 
 def _unfinished(path: Path) -> set[str]:

@@ -36,6 +36,10 @@ class ExportFolder:
     root: Path
 
     @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
     def mount(self) -> Path:
         return self.root / "mount"
 
@@ -65,45 +69,58 @@ def folder_of(repository_id: bytes, runtime: Path = RUNTIME) -> ExportFolder:
 @contextlib.contextmanager
 def taken(folder: ExportFolder) -> Iterator[None]:
     """Have it, made and empty, and leave nothing of it. Raises UsageError where an export runs."""
-    root = folder.root
+    lock = _locked(folder)
     try:
-        root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        root.mkdir(mode=0o700, exist_ok=True)
-        owner = root.lstat()
-    except OSError as error:
-        raise UsageError(f"cannot make {root}: {error.strerror}; only root can export") from error
-    if owner.st_uid != os.geteuid() or owner.st_mode & 0o077:
-        raise UsageError(f"{root} is not a private folder of this user: remove it")
-    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        _lock(lock, folder)
         _clear(folder)
         folder.mount.mkdir(mode=0o700)
         folder.clients.mkdir(mode=0o700)
         yield
         _clear(folder)
-        # The lock's file stays: who removes it could leave two with a lock each.
+        folder.lock.unlink()
+        folder.root.rmdir()
     finally:
         os.close(lock)
 
 
-def _lock(lock: int, folder: ExportFolder) -> None:
+def _locked(folder: ExportFolder) -> int:
+    """The lock's descriptor."""
     deadline = time.monotonic() + _TAKEN_S
     while True:
+        lock = _opened(folder)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not the lock of an export that was just ending: that file has no name any more.
+            if os.fstat(lock).st_nlink:
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, process_mark(os.getpid()), 0)
+                return lock
         except BlockingIOError:
             # With a dead owner, only what it left still has the lock, and lets go of it.
             if still_runs(os.pread(lock, _MARK_MAX, 0)) or time.monotonic() > deadline:
+                os.close(lock)
                 raise UsageError(
                     "this repository is exported already (`backpoint export --status` says how): "
                     f"end that first; its folder is {folder.root}"
                 ) from None
-            time.sleep(_POLL_S)
-        else:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, process_mark(os.getpid()), 0)
-            return
+        os.close(lock)
+        time.sleep(_POLL_S)
+
+
+def _opened(folder: ExportFolder) -> int:
+    root = folder.root
+    try:
+        root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
+        owner = root.lstat()
+        if owner.st_uid != os.geteuid() or owner.st_mode & 0o077:
+            raise UsageError(f"{root} is not a private folder of this user: remove it")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(folder.lock, flags, 0o600)
+    except FileNotFoundError:
+        # An export that ended took its folder away at this very moment.
+        raise UsageError("another export of this repository is just ending: try again") from None
+    except OSError as error:
+        raise UsageError(f"cannot make {root}: {error.strerror}; only root can export") from error
 
 
 def _clear(folder: ExportFolder) -> None:
@@ -111,7 +128,7 @@ def _clear(folder: ExportFolder) -> None:
         take_away(folder.mount, lazy=True)
     clear_devices(folder.anchor)
     for path in folder.root.iterdir():
-        if path.name == "lock":
+        if path == folder.lock:
             continue
         if path == folder.mount:
             # Never into it: were it still mounted, this would reach sessions.

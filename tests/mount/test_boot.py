@@ -195,3 +195,21 @@ def test_a_frozen_session_is_not_booted(boots: CommandLine) -> None:
     assert "no session" in boots.run("boot", "--session", "none", code=2).error
     assert "which point" in boots.run("boot", code=2).error
     boots.run("live", "discard", "cold", "--yes")
+
+
+def test_a_disk_that_is_a_link_is_not_booted(boots: CommandLine, tmp_path: Path) -> None:
+    """Whoever writes to a session, over NFS too, does not give its guest a file of this machine."""
+    secret, place = tmp_path / "secret", tmp_path / "mount"
+    secret.write_bytes(bytes(1 << 20))
+    place.mkdir()
+    boots.run("live", "start", "web@latest", "--name", "linked")
+    boots.run("mount", "--live", boots.variables["BACKPOINT_LIVE"], str(place))
+    try:
+        disk = place / "live/linked/disk1-flat.vmdk"
+        disk.unlink()
+        disk.symlink_to(secret)
+    finally:
+        boots.run("umount", str(place))
+    refused = boots.run("boot", "--session", "linked", "--until", "x", "--timeout", "9", code=8)
+    assert "disk1-flat.vmdk of the session is no disk" in refused.error
+    boots.run("live", "discard", "linked", "--yes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import nfs_calls
 from exported_repository import PATH, back_up_disk, exported, newest_disk, succeed, tool
@@ -54,6 +55,17 @@ def test_a_user_of_an_allowed_machine_is_not_its_root(
             refused = tool(*nobody, "nfs-ls", url)
             assert refused.returncode != 0
             assert b"vms" not in refused.stdout
+
+
+def test_servers_are_given_no_secret(unchecked_repository: MountedRepository) -> None:
+    """They hear strangers; the passphrase is in the environment of who started them."""
+    back_up_disk(unchecked_repository, "web", _DISK)
+    with exported(unchecked_repository, "--read-only") as export:
+        children = export.children()
+        assert "ganesha.nfsd" in children
+        for name in children.keys() & {"ganesha.nfsd", "rpcbind"}:
+            environment = Path(f"/proc/{children[name]}/environ").read_bytes()
+            assert b"BACKPOINT" not in environment, name
 
 
 def test_read_only_exports_points_and_nothing_else(unchecked_repository: MountedRepository) -> None:

@@ -129,6 +129,7 @@ def start_in_mount(
     assert state.record is not None
     folder = mount.folder(session)
     hardware = read_hardware(repository, state.record.point_id, folder)
+    disks = [_plain(folder / f"disk{disk.number}-flat.vmdk") for disk in hardware.disks]
     if terms.cores is not None:
         hardware = dataclasses.replace(hardware, cores=terms.cores, cores_per_socket=1)
     hardware = _with_card(fitted(hardware, Host.here(), terms.memory), terms.card)
@@ -136,7 +137,7 @@ def start_in_mount(
     scratch.mkdir(exist_ok=True)
     plan = MachinePlan(
         hardware,
-        [folder / f"disk{disk.number}-flat.vmdk" for disk in hardware.disks],
+        disks,
         scratch,
         state.record.vm,
         terms.network,
@@ -150,6 +151,20 @@ def start_in_mount(
         terms.extra,
     )
     return BootedPoint(Machine(plan, on_console), hardware, session, state.folder, folder)
+
+
+def _plain(disk: Path) -> Path:
+    """Clients of an export write to a session's folder: a link of theirs leads out of it, and a
+    guest would get a disk of this machine. Raises MachineFailed."""
+    try:
+        found = disk.lstat()
+    except OSError as error:
+        raise MachineFailed(
+            f"{disk.name} of the session cannot be used: {error.strerror}"
+        ) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise MachineFailed(f"{disk.name} of the session is no disk: it has been replaced")
+    return disk
 
 
 def _with_card(hardware: Hardware, address: str) -> Hardware:

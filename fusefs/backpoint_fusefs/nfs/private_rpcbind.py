@@ -48,6 +48,9 @@ class PrivateRpcbind(Child):
                     os.dup2(sock.fileno(), _ASIDE + at, inheritable=False)
                 for at in range(len(sockets)):
                     os.dup2(_ASIDE + at, _FIRST_FD + at, inheritable=True)
+                # It hears strangers, and a passphrase may be among the others.
+                for name in os.environ.keys() - {"PATH"}:
+                    del os.environ[name]
                 os.environ["LISTEN_FDS"] = str(len(sockets))
                 os.environ["LISTEN_PID"] = str(os.getpid())
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backpoint_agent.live.disk_slots import disks_by_slot
 from backpoint_agent.live.made_vmx import make_vmx
 from backpoint_agent.live.vmx_plan import MARK, PlannedVmx, VmxChoices, plan_vmx, slots_of
-from backpoint_agent.live.vmx_text import SIZE_MAX, Vmx, encode_vmx, parse_vmx
+from backpoint_agent.live.vmx_text import Vmx, encode_vmx, parse_vmx
 from backpoint_agent.restoring.description import (
     Boot,
     Controller,
@@ -21,6 +21,7 @@ from backpoint_agent.restoring.description import (
 )
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.point import Disk, Point
+from backpoint_repo.vmx_lines import VMX_SIZE_MAX
 
 STORED = """\
 #!/usr/bin/vmware
@@ -167,6 +168,15 @@ def test_what_is_written_is_read_again(values: dict[str, str]) -> None:
     assert dict(again.items()) == values
 
 
+def test_what_people_edit_is_read_too() -> None:
+    """In the encoding it names, without quotes, with comments; what is written is UTF-8."""
+    data = '.encoding = "windows-1252"\nmemSize = 64 # MiB\ndisplayName = "Büro"\n'
+    vmx = parse_vmx(data.encode("cp1252"), "it")
+    assert (vmx.get("memsize"), vmx.get("displayname")) == ("64", "Büro")
+    written = encode_vmx(vmx).decode()
+    assert written == '.encoding = "UTF-8"\nmemSize = "64"\ndisplayName = "Büro"\n'
+
+
 @given(st.binary(max_size=400), st.sampled_from(["scsi0:0", "ide1:1", "nvme3:14"]))
 def test_any_bytes_give_a_safe_vmx_or_a_refusal(data: bytes, slot: str) -> None:
     """Nothing of a stranger's file decides whose VM it is, or which files are opened."""
@@ -181,7 +191,7 @@ def test_any_bytes_give_a_safe_vmx_or_a_refusal(data: bytes, slot: str) -> None:
 
 def test_what_is_no_vmx_is_refused() -> None:
     """Too large, or not a setting in it."""
-    for data in (b"", b"\x00" * 100, b"a = b\n", b'a = "b"\n' * SIZE_MAX):
+    for data in (b"", b"\x00" * 100, b"a b\n", b'a = "b"\n' * VMX_SIZE_MAX):
         with pytest.raises(ObjectDamaged, match=r"web\.vmx"):
             parse_vmx(data, "web.vmx")
 

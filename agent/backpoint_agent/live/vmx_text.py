@@ -1,7 +1,7 @@
-"""A .vmx as text: keys and values in their order, read from a stranger and written for ESXi.
+"""A .vmx as keys and values in their order, changed, and written for ESXi.
 
-Decides the format's details (quotes, `|22`, what is no line) and the limits. Knows no key's
-meaning. Keys are compared without case, as ESXi does.
+Decides how it is written, and that keys are compared without case, as ESXi does. How one is read is
+in `backpoint_repo.vmx_lines`. Knows no key's meaning.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.vmx_lines import VMX_SIZE_MAX, read_vmx
 
-SIZE_MAX: Final = 1 << 20
-"""Bytes; those of ESXi have some KiB."""
-LINES_MAX: Final = 20_000
-_LINE: Final = re.compile(r'\s*([A-Za-z0-9_][\w.:\-]{0,255})\s*=\s*"([^"]{0,65536})"\s*')
-_ESCAPE: Final = re.compile(r"(?:\|[0-9A-Fa-f]{2})+")
 _ESCAPED: Final = re.compile(r'[\x00-\x1f\x7f"|#]')
 
 
@@ -63,18 +59,16 @@ class Vmx:
 
 
 def parse_vmx(data: bytes, what: str) -> Vmx:
-    """Lines that are no `key = "value"` are left out; of a key given twice the last one counts.
+    """Of a key given twice the last one counts.
 
     what: the file and its point, for the message. Raises ObjectDamaged where it is too large to be
     a .vmx, or has not one setting.
     """
-    if len(data) > SIZE_MAX:
+    if len(data) > VMX_SIZE_MAX:
         raise ObjectDamaged(f"{what} has {len(data)} bytes, more than any .vmx")
     found = Vmx()
-    lines = _decode(data).split("\n")
-    for line in lines[:LINES_MAX]:
-        if match := _LINE.fullmatch(line.rstrip("\r")):
-            found.set(match[1], _unescape(match[2]))
+    for key, value in read_vmx(data).settings:
+        found.set(key, value)
     if not found.names():
         raise ObjectDamaged(f"{what} is no .vmx: it has no setting")
     return found
@@ -83,21 +77,10 @@ def parse_vmx(data: bytes, what: str) -> Vmx:
 def encode_vmx(vmx: Vmx) -> bytes:
     """UTF-8, which it says itself in its first line."""
     lines = ['.encoding = "UTF-8"']
-    lines += [f'{key} = "{_escape(value)}"' for key, value in vmx.items() if key != ".encoding"]
+    lines += [
+        f'{key} = "{_escape(value)}"' for key, value in vmx.items() if key.lower() != ".encoding"
+    ]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Older ones, or of a Windows client. Latin-1 reads anything; only names can be wrong.
-        return data.decode("latin-1")
-
-
-def _unescape(value: str) -> str:
-    """`|22` is a quote: each a byte of what is UTF-8 together."""
-    return _ESCAPE.sub(lambda found: _decode(bytes.fromhex(found[0].replace("|", ""))), value)
 
 
 def _escape(value: str) -> str:

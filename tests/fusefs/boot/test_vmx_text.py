@@ -20,6 +20,7 @@ from backpoint_fusefs.boot.vmx_text import VMX_SIZE_MAX, parse_vmx
         ("key = 7", "7"),
         ('key = ""', ""),
         ('key = "a|zz"', "a|zz"),
+        ('key = "gr|C3|BCn, |FC"', "grün, ü"),
         ('key = "one"\nkey = "two"', "two"),
         ('# key = "no"\n\n\tkey = "yes"\r\n', "yes"),
     ],

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FILESYSTEM_TYPE = "fuse.backpoint"
+_TYPES = ("fuse.backpoint", "fuseblk.backpoint")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _LOOPS = Path("/sys/block")
 
@@ -38,7 +38,7 @@ def find_leftovers(*, within: Path | None) -> Leftovers:
     """All below the folder `within`; or, without one, the dead Backpoint mounts of this machine."""
     table = list(_mount_table())
     if within is None:
-        dead = (p for p, kind in table if kind == FILESYSTEM_TYPE and _is_dead(p))
+        dead = (p for p, kind in table if kind in _TYPES and _is_dead(p))
         return Leftovers(tuple(dead), ())
     mounts = (path for path, _ in reversed(table) if path.is_relative_to(within))
     return Leftovers(tuple(mounts), tuple(_loops_on_files_in(within)))

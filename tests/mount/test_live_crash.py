@@ -36,6 +36,7 @@ for number in range(1_000_000):
 _FIO = (
     *("fio", "--name=verify", "--ioengine=psync", "--rw=randwrite", "--bs=4k", "--size=4M"),
     *("--verify=crc32c", "--randseed=7", "--end_fsync=1", "--output-format=terse"),
+    "--verify_state_save=0",  # a file in the working folder
 )
 
 

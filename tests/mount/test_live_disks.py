@@ -107,4 +107,5 @@ def test_a_random_writer_reads_what_it_wrote(mounted: MountedRepository) -> None
         *("fio", "--name=random", f"--filename={flat}", "--ioengine=libaio", "--iodepth=8"),
         *("--rw=randwrite", "--direct=1", "--bsrange=4k-256k", "--numjobs=4", "--size=6M"),
         *("--offset_increment=6M", "--verify=sha256", "--do_verify=1", "--verify_fatal=1"),
+        "--verify_state_save=0",  # a file in the working folder
     )

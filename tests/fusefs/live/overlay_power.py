@@ -40,6 +40,7 @@ class PoweredFolder:
         self._home = home
         self._count = 0
         self._left: int | None = None
+        """System calls until the cut."""
         self._dead = False
         self._partial: Callable[[int], int] = lambda pages: 0
         self._begin({})
@@ -55,19 +56,21 @@ class PoweredFolder:
         self._left = None
 
     def restart(self, *, power: bool, chance: random.Random) -> None:
-        """`path` is what is there afterwards. power: it was cut, else the process was killed."""
-        names = chance.choice(self._listings) if power else self._listings[-1]
-        contents = {name: self._after(file, name, power, chance) for name, file in names.items()}
+        """`path` is what is there afterwards. power: it was cut, else the process was killed, and
+        what it did is there but no more durable than before."""
+        self._dead, self._left = False, None
+        if not power:
+            return
+        names = chance.choice(self._listings)
+        contents = {name: self._after(file, name, chance) for name, file in names.items()}
         self._begin(contents)
 
     def _begin(self, contents: dict[str, bytes]) -> None:
         self._count += 1
         self.path = self._home / f"{self._count}"
-        self._dead = True
         self.path.mkdir()
         for name, content in contents.items():
             (self.path / name).write_bytes(content)
-        self._dead, self._left = False, None
         self._serial = 0
         self._files: dict[int, int] = {}
         """inode -> our number of the file: inodes are used again."""
@@ -85,11 +88,9 @@ class PoweredFolder:
     def _listing(self) -> dict[str, int]:
         return {path.name: self._files[path.stat().st_ino] for path in self.path.iterdir()}
 
-    def _after(self, file: int, name: str, power: bool, chance: random.Random) -> bytes:
+    def _after(self, file: int, name: str, chance: random.Random) -> bytes:
         paths = [path for path in self.path.iterdir() if self._files[path.stat().st_ino] == file]
         now = paths[0].read_bytes() if paths else self._gone[file]
-        if not power:
-            return now
         flushed = self._flushed.get(file, b"")
         length = chance.choice([len(now), len(flushed)])
         unit = _SECTOR if name.endswith(".log") else _PAGE
@@ -202,6 +203,6 @@ class _Libc:
 
 
 @contextmanager
-def watched(home: Path) -> Iterator[PoweredFolder]:
+def watched(home: Path, kind: type[PoweredFolder] = PoweredFolder) -> Iterator[PoweredFolder]:
     with pytest.MonkeyPatch.context() as patch:
-        yield PoweredFolder(home, patch)
+        yield kind(home, patch)

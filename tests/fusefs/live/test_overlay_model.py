@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -25,8 +26,8 @@ from fusefs.live.overlay_power import PowerCut, PoweredFolder, watched
 
 _END = 24 * BLOCK
 _WHOLE = st.integers(0, _END // BLOCK - 1).map(lambda number: number * BLOCK)
-_OFFSETS = st.one_of(_WHOLE, st.integers(0, _END - 1))
-_LENGTHS = st.one_of(
+OFFSETS = st.one_of(_WHOLE, st.integers(0, _END - 1))
+LENGTHS = st.one_of(
     st.just(BLOCK), st.integers(1, 6).map(lambda count: count * BLOCK), st.integers(1, 3 * BLOCK)
 )
 _SIZES = st.one_of(_WHOLE, st.integers(0, _END))
@@ -34,6 +35,8 @@ _SIZES = st.one_of(_WHOLE, st.integers(0, _END))
 
 class DiskMachine(RuleBasedStateMachine):
     """One disk of a session, and what a session writes down of it: base, floor and cuts."""
+
+    kind: ClassVar[type[PoweredFolder]] = PoweredFolder
 
     @initialize(size=_SIZES)
     def begin(self, size: int) -> None:
@@ -44,7 +47,7 @@ class DiskMachine(RuleBasedStateMachine):
         patch.setattr(write_ahead_log, "_GROWTH", 2)
         patch.setattr(top_layer, "SMALL_SYNC", 3)
         home = self._exit.enter_context(tempfile.TemporaryDirectory())
-        self.folder: PoweredFolder = self._exit.enter_context(watched(Path(home)))
+        self.folder = self._exit.enter_context(watched(Path(home), self.kind))
         self.base = BytesBase(numbered(size))
         self.model = DiskModel(self.base.content)
         self.cuts: dict[int, bytes] = {}
@@ -61,13 +64,13 @@ class DiskMachine(RuleBasedStateMachine):
         line = f"write {self.writes:6d} ".encode()
         return (line * (length // len(line) + 1))[:length]
 
-    @rule(offset=_OFFSETS, length=_LENGTHS)
+    @rule(offset=OFFSETS, length=LENGTHS)
     def write(self, offset: int, length: int) -> None:
         text = self.text(min(length, _END - offset))
         self.model.write(offset, text)
         self.disk.write(offset, text)
 
-    @rule(offset=_OFFSETS, length=_LENGTHS)
+    @rule(offset=OFFSETS, length=LENGTHS)
     def zero(self, offset: int, length: int) -> None:
         self.model.zero(offset, length)
         self.disk.zero(offset, length)
@@ -93,8 +96,8 @@ class DiskMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 2))
     def commit(self, back: int) -> None:
         """Store a cut as another process does, and go on over the new point."""
-        through = self.last_cut - back
-        if through <= self.floor:
+        whole = [number for number in self.cuts if number <= self.last_cut - back]
+        if not whole or (through := max(whole)) <= self.floor:
             return
         cut = CutDisk(self.folder.path, self.base, self.floor, through)
         stored = _stored(cut, self.base.content)
@@ -107,15 +110,15 @@ class DiskMachine(RuleBasedStateMachine):
         self.disk.close()
         self.disk = OverlayDisk(self.folder.path, self.base, self.floor)
         # Closing syncs nothing: what was not synced may be gone.
-        self.model.found(_all(self.disk))
+        self.model.found(read_all(self.disk))
 
     @rule(
         calls=st.integers(0, 12),
         power=st.booleans(),
         seed=st.integers(0, 1 << 32),
         what=st.sampled_from(["write", "zero", "resize", "sync", "cut", "commit", "nothing"]),
-        at=_OFFSETS,
-        length=_LENGTHS,
+        at=OFFSETS,
+        length=LENGTHS,
     )
     def crash(self, calls: int, power: bool, seed: int, what: str, at: int, length: int) -> None:
         """In the middle of something, and perhaps in the middle of recovering from that."""
@@ -140,7 +143,7 @@ class DiskMachine(RuleBasedStateMachine):
             self._restart(power, chance)
             self.disk = OverlayDisk(self.folder.path, self.base, self.floor)
         self.folder.go_on()
-        self.model.found(_all(self.disk))
+        self.model.found(read_all(self.disk))
 
     def _restart(self, power: bool, chance: random.Random) -> None:
         self.folder.restart(power=power, chance=chance)
@@ -151,14 +154,14 @@ class DiskMachine(RuleBasedStateMachine):
             return
         content = bytes(self.model.content)
         assert self.disk.size == len(content)
-        assert _all(self.disk) == content
+        assert read_all(self.disk) == content
         at = random.Random(self.writes).randrange(_END)
         assert bytes(self.disk.read(at, 3 * BLOCK)) == content[at : at + 3 * BLOCK]
         cached = self.disk.read_cached(at, 3 * BLOCK)
         assert cached is None or bytes(cached) == content[at : at + 3 * BLOCK]
 
 
-def _all(disk: OverlayDisk) -> bytes:
+def read_all(disk: OverlayDisk) -> bytes:
     return bytes(disk.read(0, 2 * _END))
 
 

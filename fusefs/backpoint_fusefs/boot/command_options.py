@@ -7,7 +7,9 @@ entry-point group `backpoint.boot` that is called `vcenter`.
 from __future__ import annotations
 
 import argparse
+import socket
 from importlib.metadata import entry_points
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, Final
 
 from backpoint_fusefs.commands.live_commands.opening import add_live_option
@@ -20,6 +22,16 @@ _GROUP: Final = "backpoint.boot"
 _VCENTER: Final = "vcenter"
 _BUSES: Final = ("pvscsi", "lsisas1068", "sata", "ide", "nvme")
 _CORES_MAX: Final = 255
+_OF_VCENTER: Final = {
+    "name": "--name",
+    "vcenter_name": "--in",
+    "host": "--host",
+    "folder": "--folder",
+    "pool": "--pool",
+    "keep_uuid": "--keep-uuid",
+    "no_power_on": "--no-power-on",
+}
+"""Where they are kept, and what they are called. All but the first come with the agent."""
 
 
 def add_boot_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +46,15 @@ def vcenter_module() -> Any:
     """With `add_arguments(group)` and `run(args)`; None where the agent is not installed."""
     found = list(entry_points(group=_GROUP, name=_VCENTER))
     return found[0].load() if found else None
+
+
+def refuse_vcenter_options(args: argparse.Namespace) -> None:
+    """A machine here would be none that the user has in mind. Raises UsageError."""
+    from backpoint_repo.errors import UsageError
+
+    for kept, option in _OF_VCENTER.items():
+        if getattr(args, kept, None):
+            raise UsageError(f"{option} goes with --vcenter: say that too, or leave it out")
 
 
 def terms_of(args: argparse.Namespace) -> BootTerms:
@@ -52,7 +73,10 @@ def terms_of(args: argparse.Namespace) -> BootTerms:
         raise UsageError("--timeout is a number of seconds above 0")
     if args.console and args.json:
         raise UsageError("--console and --json both need stdout: give one of them")
+    if args.until is not None and not args.until:
+        raise UsageError("--until is empty: say what the console shall say")
     forwards = tuple(_forward(text) for text in args.forward)
+    _check_ports([forward.host_port for forward in forwards])
     if args.network == "none" and (forwards or args.isolated):
         raise UsageError("--network none has no cable: leave it out, or --isolated and --forward")
     wanted = bool(args.network == "user" or args.isolated or forwards)
@@ -73,9 +97,33 @@ def _forward(text: str) -> Forward:
 
     host, _, rest = text.partition(":")
     address, _, guest = rest.rpartition(":")
-    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (host, guest)):
+    try:
+        IPv4Address(address or "0.0.0.0")
+        ports = [int(port) for port in (host, guest)]
+    except ValueError:
+        ports = [0]
+    if not all(0 < port < 65536 for port in ports):
         raise UsageError(f"--forward {text!r} is not PORT:GUEST-PORT or PORT:ADDRESS:GUEST-PORT")
-    return Forward(int(host), int(guest), address)
+    return Forward(ports[0], ports[1], address)
+
+
+def _check_ports(ports: list[int]) -> None:
+    """Before a guest is begun that could not be reached. Raises UsageError."""
+    from backpoint_repo.errors import UsageError
+
+    for port in ports:
+        if ports.count(port) > 1:
+            raise UsageError(f"--forward names port {port} of this machine twice")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                probe.listen(1)
+            except OSError as error:
+                raise UsageError(
+                    f"--forward: port {port} of 127.0.0.1 cannot be had ({error.strerror}); choose "
+                    "another"
+                ) from error
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:

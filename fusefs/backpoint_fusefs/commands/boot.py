@@ -6,7 +6,12 @@ import argparse
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-from backpoint_fusefs.boot.command_options import add_boot_options, terms_of, vcenter_module
+from backpoint_fusefs.boot.command_options import (
+    add_boot_options,
+    refuse_vcenter_options,
+    terms_of,
+    vcenter_module,
+)
 from backpoint_fusefs.commands.boot_group import add_group_options, refuse_group_options, run_group
 from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT
 from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
@@ -92,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_group_options(args)
     if args.vcenter:
         return _run_in_vcenter(args)
+    refuse_vcenter_options(args)
     import time
 
     from backpoint_fusefs.boot.booted_point import discard_left_behind

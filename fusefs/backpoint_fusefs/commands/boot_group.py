@@ -97,12 +97,14 @@ def run_group(args: argparse.Namespace) -> int:
 
 
 def _refuse_what_is_for_one(args: argparse.Namespace) -> None:
+    from backpoint_fusefs.boot.command_options import refuse_vcenter_options
     from backpoint_repo.errors import UsageError
 
     for name in _OF_ONE:
         if getattr(args, name):
             word = "VM@POINT" if name == "point" else "--" + name.replace("_", "-")
             raise UsageError(f"{word} is for one machine: the group's file says what boots")
+    refuse_vcenter_options(args)
     if args.timeout is not None and not args.timeout > 0:
         raise UsageError("--timeout is a number of seconds above 0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 
 import pytest
 
@@ -32,6 +33,9 @@ def _args(*words: str) -> argparse.Namespace:
         (["--forward", "80"], "--forward"),
         (["--forward", "80:0"], "--forward"),
         (["--forward", "80:x:1:99999"], "--forward"),
+        (["--forward", "80:x:1"], "--forward"),
+        (["--forward", "8081:1", "--forward", "8081:2"], "twice"),
+        (["--until", ""], "--until is empty"),
         (["--network", "none", "--isolated"], "--network none"),
         (["--network", "none", "--forward", "80:80"], "--network none"),
         (["--console", "--json"], "stdout"),
@@ -41,6 +45,21 @@ def test_wrong_use_is_told(words: list[str], why: str) -> None:
     """In one sentence, before anything is begun."""
     with pytest.raises(UsageError, match=why):
         terms_of(_args(*words))
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    """QEMU would say that a rule cannot be set up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} of 127.0.0.1 cannot be had"):
+            terms_of(_args("--forward", f"{port}:80"))
+
+
+@pytest.mark.parametrize("words", [["--host", "esx1"], ["--name", "new"], ["--keep-uuid"]])
+def test_what_is_for_a_vcenter_boots_nothing_here(words: list[str]) -> None:
+    """Whoever forgets --vcenter does not want the machine here."""
+    with pytest.raises(UsageError, match=f"{words[0]} goes with --vcenter"):
+        boot.run(_args(*words))
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ class OpenFiles:
         opened = DataFile(path, descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EIO, "is no plain file", str(path))
+        opened.forget_cached()
         with self._lock:
             opened = self._files.setdefault(path, opened)
             while len(self._files) > _OPEN_MAX:
@@ -71,7 +72,9 @@ class PlainFile:
         self.path = path
         self._open_files = open_files
         self._syncing = threading.Lock()
-        self._dirty = False
+        found = self._stat()
+        # A process that was killed may have left what is in memory only.
+        self._dirty = found is not None and stat.S_ISREG(found.st_mode)
         self._named = False
         self._lost: OSError | None = None
 

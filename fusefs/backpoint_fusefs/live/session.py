@@ -21,8 +21,9 @@ from backpoint_fusefs.live.live_node import fault
 from backpoint_fusefs.live.node_tree import NAMES, LiveNode, NodeTree, NodeType
 from backpoint_fusefs.live.overlay.overlay_disk import OverlayDisk
 from backpoint_fusefs.live.plain_file import OpenFiles, PlainFile
+from backpoint_fusefs.live.session_cut import CUTS
+from backpoint_fusefs.live.session_disks import DISKS, SessionDisks
 from backpoint_fusefs.live.session_disks import OpenBase as OpenBase
-from backpoint_fusefs.live.session_disks import SessionDisks
 from backpoint_fusefs.live.session_file import SessionFile
 from backpoint_fusefs.live.session_lock import FolderLock
 from backpoint_fusefs.live.session_record import SessionRecord, own_record, write_record
@@ -48,6 +49,7 @@ class Session:
             raise NoSuchSession(f"there is no session {folder.name} in {folder.parent}") from None
         try:
             self._record = own_record(folder)
+            _refuse_links(folder)
             self.names = _open_names(folder)
         except BaseException:
             self._lock.release()
@@ -271,6 +273,15 @@ class Session:
                     path.unlink()
             delete_cuts(self._folder, self._record.floor)
             self._sweep_disks()
+
+
+def _refuse_links(folder: Path) -> None:
+    """What lies behind one is not the session's, and much in these folders is deleted."""
+    disks = folder / DISKS
+    below = list(disks.iterdir()) if disks.is_dir() and not disks.is_symlink() else []
+    for path in (folder / FILES, disks, folder / CUTS, *below):
+        if path.is_symlink():
+            raise SessionDamaged(f"{path} is a link, where the session's own folder should be")
 
 
 def _open_names(folder: Path) -> NodeTree:

@@ -22,7 +22,7 @@ from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_end import ID, end_folder, size_of
 from backpoint_fusefs.live.session_lock import FolderLock, is_locked
 from backpoint_fusefs.live.session_names import checked_name, default_name
-from backpoint_fusefs.live.session_record import SessionRecord, own_record, write_record
+from backpoint_fusefs.live.session_record import RECORD, SessionRecord, own_record, write_record
 from backpoint_fusefs.live.session_start import fill_session
 from backpoint_fusefs.live.system_refusal import told
 from backpoint_repo.catalog import PointSummary
@@ -186,11 +186,16 @@ class SessionHome:
         return record
 
     def _place(self, name: str) -> Path:
-        """Raises NoSuchSession, also where no session can be called that."""
+        """Raises NoSuchSession, also where no session can be called that, and where what is called
+        so never was one: a discard deletes all of it."""
+        none = NoSuchSession(f"there is no session {name!r} in {self.folder}")
         try:
-            return self.folder / checked_name(name)
+            folder = self.folder / checked_name(name)
         except UsageError:
-            raise NoSuchSession(f"there is no session {name!r} in {self.folder}") from None
+            raise none from None
+        if folder.is_symlink() or not any((folder / own).exists() for own in (RECORD, ID)):
+            raise none
+        return folder
 
     def _state(self, folder: Path) -> SessionState:
         record, in_use, problem = None, False, ""

@@ -6,6 +6,7 @@ Decides that a session whose record cannot be read is shown too: it must not loo
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,9 @@ def shown_sessions(home: Path) -> dict[int, ShownSession]:
     """On a worker: all sessions, by number. Raises OSError."""
     found: dict[int, ShownSession] = {}
     for folder in sorted(
-        path for path in home.iterdir() if _is_session_name(path.name) and path.is_dir()
+        Path(entry.path)
+        for entry in os.scandir(home)
+        if entry.is_dir(follow_symlinks=False) and _is_session_name(entry.name)
     ):
         shown = _shown(folder)
         if shown is not None and shown.number in found:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -502,6 +503,52 @@ def test_files_that_are_none(scene: LiveScene) -> None:
             session.file(number).read(0, 10)
         with pytest.raises(OSError, match=r"plain file|symbolic"):
             session.file(number).write(0, b"x")
+    session.close()
+
+
+@pytest.mark.parametrize("name", ["files", "disks", "disks/0", "cuts"])
+def test_folders_that_lead_elsewhere(scene: LiveScene, tmp_path: Path, name: str) -> None:
+    """What a session deletes is its own: with a link in place of a folder it is damaged, and a
+    discard takes the link."""
+    session = scene.started()
+    session.file(named(session, DISK0).number).write(0, b"x")
+    session.cut()
+    session.close()
+    shutil.rmtree(session.folder / name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = ["0", "1.data", "123"]
+    for file in kept:
+        (elsewhere / file).write_bytes(b"precious")
+    (session.folder / name).symlink_to(elsewhere)
+    with pytest.raises(SessionDamaged, match="is a link"):
+        scene.home.open("web")
+    scene.home.discard("web")
+    assert not session.folder.exists()
+    assert sorted(path.name for path in elsewhere.iterdir()) == kept
+
+
+def test_a_sync_trusts_no_process_before(scene: LiveScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process wrote to a small file may still be in memory only: who syncs the file
+    later, and has written nothing, has it on the disk."""
+    session = scene.started()
+    node = new_file(session, b"vmware-1.log", b"written, not synced")
+    left = session.folder.with_name("left")
+    shutil.copytree(session.folder, left)
+    session.close()
+    shutil.rmtree(session.folder)
+    left.rename(session.folder)
+    session = scene.home.open("web")
+    synced = set[str]()
+    real = os.fdatasync
+
+    def watched(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    session.file(node.number).sync()
+    assert synced == {str(session.folder / "files" / str(node.number))}
     session.close()
 
 

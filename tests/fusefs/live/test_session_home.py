@@ -404,6 +404,25 @@ def test_odd_things_beside_sessions(scene: LiveScene) -> None:
         scene.home.start(scene.point, "file")
 
 
+def test_only_sessions_are_discarded(scene: LiveScene, tmp_path: Path) -> None:
+    """Neither a folder that never was one, nor what a link leads to."""
+    folder = scene.home.start(scene.point, "web").folder
+    photos = scene.home.folder / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").touch()
+    elsewhere = tmp_path / "web"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    for name in ("photos", "web"):
+        with pytest.raises(NoSuchSession):
+            scene.home.discard(name)
+        with pytest.raises(BackpointError):
+            scene.home.open(name)
+    assert [path.name for path in photos.iterdir() if path.name != "lock"] == ["holiday.jpg"]
+    assert sorted(elsewhere.iterdir()) == before
+
+
 def test_a_point_can_be_gone(scene: LiveScene) -> None:
     """A session whose point somebody removed by force opens; its disks say what is missing."""
     session = scene.started()

@@ -38,8 +38,12 @@ class NobodyListens(Exception):
     """There is no process at the other end of the socket, or no socket."""
 
 
+class HungUp(SessionInUse):
+    """It took the request and gave no whole answer: it is dying, or does not hear this user."""
+
+
 def ask(folder: Path, request: Request) -> Answer:
-    """Raises NobodyListens; SessionInUse where no whole answer came in time; and what the other
+    """Raises NobodyListens; HungUp; SessionInUse where no answer came in time; and what the other
     process refused with."""
     try:
         line = _converse(folder, request)
@@ -55,7 +59,7 @@ def ask(folder: Path, request: Request) -> Answer:
             f"the process that has the session {folder.name} cannot be asked: {error.strerror}"
         ) from error
     if not line.endswith(b"\n"):
-        raise SessionInUse(
+        raise HungUp(
             f"the process that has the session {folder.name} ended while it was asked, or does not "
             "hear this user; try again"
         )

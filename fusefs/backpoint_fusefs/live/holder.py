@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from backpoint_fusefs.live.control_client import NobodyListens, ask
+from backpoint_fusefs.live.control_client import HungUp, NobodyListens, ask
 from backpoint_fusefs.live.control_protocol import (
     Request,
     Status,
@@ -27,6 +27,7 @@ from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.live.session_names import checked_name
 from backpoint_fusefs.live.system_refusal import told
 
+_AGAIN_S: Final = 0.02
 _PATIENCE_S: Final = 3.0
 """A process that starts or ends has the lock already, or still, and answers nobody."""
 
@@ -128,8 +129,15 @@ def _reach(home: SessionHome, name: str) -> Session | RemoteHolder:
     deadline = time.monotonic() + _PATIENCE_S
     folder = home.folder / name
     while True:
-        with suppress(NobodyListens):
-            return RemoteHolder(folder, decode_status(ask(folder, Request(Verb.STATUS))))
+        try:
+            with suppress(NobodyListens):
+                return RemoteHolder(folder, decode_status(ask(folder, Request(Verb.STATUS))))
+        except HungUp:
+            # One that is killed takes connections until it is gone.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_S)
+            continue
         try:
             return home.open(name)
         except SessionInUse as error:

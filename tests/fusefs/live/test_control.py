@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -291,3 +292,19 @@ def test_nobody_but_the_same_user_answers(tmp_path: Path) -> None:
                 peer.recv(LINE_MAX)
                 peer.sendall(said)
             assert exit_code(process) == (2 if said == b"rubbish\n" else 4)
+
+
+def test_a_process_that_dies_while_it_is_asked(scene: CommitScene) -> None:
+    """It took the connection and is gone: the session is free then, and is taken."""
+    listener = listen_at(scene.live / "trial" / SOCKET)
+    listener.settimeout(20)
+
+    def die() -> None:
+        with listener:
+            listener.accept()[0].close()
+
+    dying = threading.Thread(target=die)
+    dying.start()
+    with hold(scene.home(), "trial") as holder:
+        assert not holder.remote
+    dying.join(20)

@@ -218,6 +218,15 @@ def test_what_makes_no_sense_is_refused(site: Site, words: tuple[str, ...], said
     site.assert_nothing_left()
 
 
+def test_each_mistake_of_a_file_has_its_line(site: Site) -> None:
+    """As an editor's user goes through them."""
+    done, _ = site.boot('[[vm]]\npoint = "stays"\nmemory = "1"\nready = {}', code=2)
+    lines = done.err.splitlines()
+    assert len(lines) == 2
+    assert "memory: 1 is too little" in lines[0]
+    assert "ready: needs one of" in lines[1]
+
+
 def test_the_example_is_one(site: Site) -> None:
     """As it is printed, it can be read."""
     members = read_group(site.write(site.line.run("boot", "--group-example").out))

@@ -69,7 +69,6 @@ def run_group(args: argparse.Namespace) -> int:
     import time
 
     from backpoint_fusefs.boot.booted_point import discard_left_behind
-    from backpoint_fusefs.boot.group_file import read_group
     from backpoint_fusefs.commands.live_commands.opening import open_home
     from backpoint_repo.point_selector import select_point
     from backpoint_repo.process_tuning import tune_for_chunks
@@ -77,7 +76,7 @@ def run_group(args: argparse.Namespace) -> int:
 
     _refuse_what_is_for_one(args)
     began = time.monotonic()
-    members = read_group(args.group)
+    members = _read(args.group)
     repository, home = open_home(args, "booting points")
     tune_for_chunks()  # not before: what scrypt took would be kept too
     stored = repository.catalog.refresh()
@@ -94,6 +93,21 @@ def run_group(args: argparse.Namespace) -> int:
         raise outcome.failure
     say(f"ended: {outcome.ended}")
     return 0
+
+
+def _read(path: Path) -> list[Member]:
+    """A line for each mistake but the last, which is raised as UsageError."""
+    from backpoint_fusefs.boot.group_file import read_group
+    from backpoint_repo.errors import UsageError
+    from backpoint_repo.terminal import say
+
+    try:
+        return read_group(path)
+    except UsageError as error:
+        *others, last = str(error).splitlines()
+        for mistake in others:
+            say(mistake)
+        raise UsageError(last) from error
 
 
 def _refuse_what_is_for_one(args: argparse.Namespace) -> None:

@@ -48,7 +48,7 @@ class Step:
 class Proof:
     """at: when it was finished, seconds since 1970. steps: from the lowest level up, none left out;
     behind a failed one there may be more. tool: program and version. host: where it ran. sign: what
-    told that the guest lives, after sign_s seconds. proof_id, screenshot_size (bytes, 0 without one)
+    told that the guest lives, after sign_s seconds. proof_id, screenshot_size (bytes, 0 for none)
     and ranges (of the boot trace): as it was stored, see `point_proof.put_proof`.
 
     Raises ValueError where steps are missing, doubled or out of order.

@@ -56,5 +56,9 @@ class SyncRounds:
                 self._flush()
         except BaseException as error:
             mine.failure = error
+            # An interrupt while waiting for the turn: nobody may join what is over.
+            with self._joining:
+                if self._open is mine:
+                    self._open = None
         finally:
             mine.running.release()

@@ -32,6 +32,7 @@ _GAVE_UP: Final = (
     (b"BdsDxe: No bootable option or device was found", "the firmware found nothing to boot from"),
     (b"UEFI Interactive Shell", "the firmware found nothing to boot from and is in its own shell"),
 )
+_CONTROL: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
 _TEXT_MODE: Final = (720, 400)
 # Where firmware, boot loaders and kernels stand still because they cannot go on.
 _STUCK: Final = re.compile(
@@ -139,7 +140,7 @@ class LifeWatch:
         for piece in _pieces(self._machine.console()):
             if found := self._pattern.search(piece):
                 shown = piece[max(0, found.end() - _LINE_MAX // 2) :].decode(errors="replace")
-                return printable(shown.strip()[:_LINE_MAX]) or "the text"
+                return printable(_drawn(shown)[:_LINE_MAX]) or "the text"
         return ""
 
     def _sign(self, kind: SignKind, detail: str) -> SignOfLife:
@@ -188,6 +189,11 @@ def _pieces(said: bytes) -> Iterator[bytes]:
             yield line[at : at + _PIECE]
 
 
+def _drawn(text: str) -> str:
+    """Without what moves a cursor and changes colours: firmware of today does little else."""
+    return _CONTROL.sub("", text).strip()
+
+
 def _last_line(machine: Machine, picture: Picture) -> str:
     lines = machine.screen_text() if (picture.width, picture.height) == _TEXT_MODE else []
     return printable(lines[-1])[:_LINE_MAX] if lines else ""
@@ -199,8 +205,8 @@ def _firmware_gave_up(machine: Machine) -> str:
 
 
 def _failure(machine: Machine, why: str) -> NoSignOfLife:
-    said = machine.console()[-_WORDS:].decode(errors="replace").strip()
-    lines = [printable(line) for line in said.splitlines()]
+    said = machine.console()[-_WORDS:].decode(errors="replace")
+    lines = [printable(line) for row in said.splitlines() if (line := _drawn(row))]
     screenshot = None
     with suppress(MachineFailed):
         screenshot = machine.screenshot()

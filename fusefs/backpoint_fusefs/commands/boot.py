@@ -251,7 +251,7 @@ def _report(
         return
     if attendance.sign is not None:
         took = format_duration(attendance.sign.seconds)
-        say(f"it said {attendance.sign.detail!r}, {took} after its start")
+        say(f"it said '{attendance.sign.detail}', {took} after its start")
     say(f"ended: {attendance.ended}")
     if kept:
         say(

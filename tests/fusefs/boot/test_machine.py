@@ -177,6 +177,8 @@ def test_an_efi_guest_is_started_by_its_firmware(tmp_path: Path) -> None:
         assert "SATA" in machine.notes[0]
         sign = await_sign(machine, Signs(settled_s=1.0), LIMIT_S)
         assert await_sign(machine, Signs(SAID), LIMIT_S).detail == SAID
+        # Among what moves the cursor, which is not told.
+        assert "\\x1b" not in await_sign(machine, Signs("BdsDxe: "), LIMIT_S).detail
     assert (sign.kind, sign.detail) == ("screen", "the screen stands still for 1 s")
 
 

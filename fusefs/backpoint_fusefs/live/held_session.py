@@ -25,6 +25,8 @@ from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.realm import Stale
 
 T = TypeVar("T")
+QUIET_S: Final = 5.0
+"""After so long without a write a disk's time moves, though somebody has it open still."""
 _END_S: Final = 10.0
 """How long what is under way may take before a session that is asked for is not let go of."""
 
@@ -46,6 +48,8 @@ class HeldSession:
         self._files: dict[int, LiveFile] = {}
         self._forgetting: set[int] = set()
         self._times_dirty = False
+        self._written_at: dict[int, float] = {}
+        """Disks whose time is still to move, and when (time.monotonic) they were written last."""
         self._under_way = 0
         self._quiet = trio.Event()
         self._gone = False
@@ -137,11 +141,26 @@ class HeldSession:
         """Content changed. closing: some time ago, by a program that closes it now."""
         # The kernel drops all it keeps of a file whose time it finds moved. Of a disk that a guest
         # writes to, and that a network server looks at after each write, nothing would ever be
-        # kept. So a disk's time moves when it is closed.
+        # kept. So a disk's time moves when it is closed, or left alone for a while.
         if node.type is NodeType.DISK and not closing:
+            self._written_at[node.number] = time.monotonic()
             return
+        self._move_time(node.number)
+
+    def settle_times(self, quiet_s: float = QUIET_S) -> None:
+        """Move the times of disks that nobody has written to for so long.
+
+        An NFS server may have a disk open for ever, and its other clients, which have read before,
+        know by the time alone that they must read again.
+        """
+        before = time.monotonic() - quiet_s
+        for number in [number for number, at in self._written_at.items() if at <= before]:
+            self._move_time(number)
+
+    def _move_time(self, number: int) -> None:
+        self._written_at.pop(number, None)
         self._times_dirty = True
-        self.names.touch(node.number, time.time_ns())
+        self.names.touch(number, time.time_ns())
 
     async def save_times(self) -> None:
         """What `written` told, on disk."""
@@ -169,4 +188,5 @@ class HeldSession:
             raise SessionInUse(
                 f"the session {self.folder.name} is being read or written, and that does not end"
             )
+        self.settle_times(0.0)
         await self._workers.run(self.session.close)

@@ -168,6 +168,7 @@ class LiveSessions:
                 await trio.sleep(_SAVE_EVERY_S)
                 for held in list(self._held.values()):
                     self._pin(held)
+                    held.settle_times()
                     try:
                         await held.run(self._traces[held.number].save)
                         await held.save_times()
@@ -178,6 +179,7 @@ class LiveSessions:
         """Sync and close all. When the mount is gone, so that nothing is under way any more."""
         for held in self._held.values():
             self._traces[held.number].save()
+            held.settle_times(0.0)
             try:
                 held.session.close()
             except (OSError, BackpointError) as error:

@@ -26,12 +26,15 @@ MERGE_AFTER: Final = 16
 """Catalogue objects after which a writer merges them all."""
 
 
-_COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int)
+_COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool)
 """Types of a catalogue row, which is a PointSummary."""
+_LATER_COLUMNS: Final = (False,)
+"""The last ones, for rows of programs that did not know them."""
 
 
 class PointSummary(NamedTuple):
-    """What a listing needs of a point; sizes in bytes, times in seconds since 1970."""
+    """What a listing needs of a point; sizes in bytes, times in seconds since 1970. branch: see
+    `Point.branch`."""
 
     point_id: bytes
     vm: str
@@ -44,6 +47,7 @@ class PointSummary(NamedTuple):
     allocated: int
     stored: int
     warnings: int
+    branch: bool = False
 
 
 _ORDER: Final = attrgetter("vm", "time", "generation", "created", "point_id")
@@ -154,6 +158,7 @@ def summarize(point: Point) -> PointSummary:
         point.allocated,
         point.traffic.stored,
         len(point.warnings),
+        point.branch,
     )
 
 
@@ -161,7 +166,7 @@ def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
     if len(row) == 1 and isinstance(row[0], bytes):
         return row[0].hex(), None
     # A later minor version may append columns; what this one knows comes first.
-    known = row[: len(_COLUMNS)]
+    known = [*row, *_LATER_COLUMNS[len(row) - len(_COLUMNS) :]][: len(_COLUMNS)]
     if tuple(map(type, known)) != _COLUMNS:
         raise ObjectDamaged("a catalogue row has the wrong shape")
     known[1] = sys.intern(known[1])

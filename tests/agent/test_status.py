@@ -18,7 +18,6 @@ from backpoint_agent.ledger import Ledger
 from backpoint_agent.local_zone import LocalZone
 from backpoint_agent.machine import Identity
 from backpoint_agent.machine_lock import machine_lock
-from backpoint_agent.report import repository_points
 from backpoint_agent.report.repository_points import read_points
 from backpoint_agent.report.restores import save_restore
 from backpoint_agent.report.run_report import report_run
@@ -300,28 +299,6 @@ def test_what_a_live_session_wrote_is_no_backup(place: Place) -> None:
     assert (a.reached.age_s, a.reached.longest_gap_s, a.remarks) == (10 * HOUR, 20 * HOUR, ())
     assert b.reached.age_s is None
     assert b.is_missed
-
-
-def test_reading_points_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many points that no run recorded as many are read as are allowed; the newest backup is
-    found whatever that is."""
-    repository = new_repository(MemoryStore())
-    backups = [publish(repository, "a", NIGHT - (9 - n) * HOUR) for n in range(5)]
-    for n in range(3):
-        publish(repository, "a", NIGHT - n, from_live=backups[-1].point_id)
-    place.report(failed_outcome("a", NIGHT))
-    read: list[bytes] = []
-    really = repository.point
-
-    def counted(point_id: bytes) -> Point:
-        read.append(point_id)
-        return really(point_id)
-
-    monkeypatch.setattr(repository, "point", counted)
-    monkeypatch.setattr(repository_points, "READS_MAX", 2)
-    [machine] = look(place.settings, repository, NIGHT).machines
-    assert machine.reached.age_s == 5 * HOUR
-    assert len(read) == 3 + 1 + 1  # live ones, the newest backup, and that once more: whose it is
 
 
 def test_a_record_from_the_future_is_told_and_not_believed(place: Place) -> None:

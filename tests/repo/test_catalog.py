@@ -110,7 +110,7 @@ def test_a_lost_catalogue_is_no_loss(repository: Repository, data: bytes) -> Non
         [],
         [7],
         ["text"],
-        list(summarize(point_of(1)))[:-1],
+        list(summarize(point_of(1)))[:-2],
         [*list(summarize(point_of(1)))[:2], float("nan"), *list(summarize(point_of(1)))[3:]],
         [*list(summarize(point_of(1)))[:2], 1e300, *list(summarize(point_of(1)))[3:]],
         [*list(summarize(point_of(1)))[:4], "0", *list(summarize(point_of(1)))[5:]],
@@ -121,6 +121,15 @@ def test_rows_of_a_wrong_shape_are_not_believed(repository: Repository, row: lis
     expected = [publish(repository, point_of(n)) for n in range(COMPACT_AFTER + 5)]
     repository.sealed.put(Kind.CATALOG, "00", encode_record({"points": [row]}))
     assert Catalog(repository.sealed).refresh() == expected
+
+
+def test_rows_of_an_older_program_are_of_no_live_session(repository: Repository) -> None:
+    """They have a column less; and those of a later one may have more."""
+    points = [publish(repository, point_of(n)) for n in range(COMPACT_AFTER + 5)]
+    rows = [list(point)[:-1] for point in points[:3]] + [[*point, "later"] for point in points[3:]]
+    repository.sealed.put(Kind.CATALOG, "00", encode_record({"points": rows}))
+    assert Catalog(repository.sealed).refresh() == points
+    assert not any(point.branch for point in points)
 
 
 BAD_POINTS = {

@@ -1,4 +1,4 @@
-"""Which points a nightly drill tries: of each VM the newest, those proved longest ago first.
+"""Which points a nightly drill tries: of each VM the newest backup, those proved longest ago first.
 
 Pure: points and proofs in, points out. A VM that was never proved comes before all others; among
 equals a lot decides, so that a fleet larger than a night is gone through all the same.
@@ -35,5 +35,6 @@ def plan_drill(
     return drawn[:count]
 
 
-def _age(point: PointSummary) -> tuple[float, int, float]:
-    return point.time, point.generation, point.created
+def _age(point: PointSummary) -> tuple[bool, float, int, float]:
+    """What a live session wrote counts only where a VM has nothing else."""
+    return not point.branch, point.time, point.generation, point.created

@@ -11,8 +11,9 @@ from backpoint_fusefs.prove.drill import plan_drill
 from backpoint_repo.catalog import PointSummary
 
 
-def summary(number: int, vm: str, time: float) -> PointSummary:
-    return PointSummary(number.to_bytes(16, "big"), vm, time, time, 0, "", 1, 0, 0, 0, 0)
+def summary(number: int, vm: str, time: float, *, branch: bool = False) -> PointSummary:
+    identity = number.to_bytes(16, "big")
+    return PointSummary(identity, vm, time, time, 0, "", 1, 0, 0, 0, 0, branch)
 
 
 POINTS = st.lists(
@@ -50,3 +51,11 @@ def test_a_lot_decides_among_equals() -> None:
     points = [summary(number, f"vm{number}", 1.0) for number in range(20)]
     first = {plan_drill(points, {}, 1, random.Random(seed))[0].vm for seed in range(30)}
     assert len(first) > 5
+
+
+def test_what_a_live_session_wrote_is_no_backup_to_prove() -> None:
+    """Unless a VM has nothing else."""
+    points = [summary(1, "a", 1.0), summary(2, "a", 2.0, branch=True)]
+    points.append(summary(3, "b", 1.0, branch=True))
+    drawn = plan_drill(points, {}, 5, random.Random(1))
+    assert sorted(point.point_id[-1] for point in drawn) == [1, 3]

@@ -130,6 +130,24 @@ def test_what_a_client_committed_outlives_the_mount(export: Exported, version: i
     assert succeed("nfs-cat", export.url("live/s/vmware.log", version)) == bytes(3000) + content
 
 
+def test_what_qemu_wrote_through_outlives_the_mount(export: Exported) -> None:
+    """As the export tells users to run it: QEMU's client does not write again what it had not
+    committed to a server that died, so a write that it calls done must be committed."""
+    disk = export.qemu_url("live/s/disk0-flat.vmdk")
+    words = ["qemu-io", "-f", "raw", "-t", "writethrough", disk]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write("write -P 7 4096 65536\n")
+        client.stdin.flush()
+        assert "wrote 65536" in client.stdout.readline()
+        export.kill("mount")
+        stored = succeed("nfs-cat", export.url("live/s/disk0-flat.vmdk", 3))
+        client.kill()
+    assert stored == _DISK[:4096] + bytes([7]) * 65536 + _DISK[69632:]
+
+
 def test_a_killed_export_takes_all_with_it(checked_repository: MountedRepository) -> None:
     """SIGKILL of the command: its servers and its mount end by themselves, the next one starts."""
     back_up_disk(checked_repository, "web", _DISK)

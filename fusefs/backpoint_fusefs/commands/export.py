@@ -33,7 +33,8 @@ else is refused, and so is a client with a port above 1023, which any user of it
 
 NFSv3 (ESXi, QEMU's nfs://) needs rpcbind: one that runs is used, otherwise one is started, on TCP
 port 111 of the export's address alone. Where it is not installed only NFSv4 is served. ESXi expects
-the NFS server at port 2049.
+the NFS server at port 2049. Give QEMU's nfs:// drives cache=writethrough: its client does not write
+again what a server that died had not committed.
 
 --print-exports serves nothing: it prints what /etc/exports takes for the kernel's own NFS server
 and a mount at the place of --at. --status tells of a running export; exit code 1 if there is none.

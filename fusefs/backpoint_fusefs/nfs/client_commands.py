@@ -21,5 +21,8 @@ def client_commands(terms: ExportTerms, versions: Sequence[int]) -> list[tuple[s
     found.append(("Linux, NFSv3", f"{old} {host}:{PATH} /mnt"))
     if terms.nfs_port == NFS_PORT and not terms.address.is_loopback:
         found.append(("ESXi", f"esxcli storage nfs add -H {host} -s {PATH} -v backpoint"))
-    found.append(("QEMU", f"-drive file=nfs://{host}{PATH}/...-flat.vmdk,format=raw"))
+    # Other clients write again what a server that died had not committed; libnfs does not, and the
+    # guest would be told that it is on the disk.
+    drive = f"-drive file=nfs://{host}{PATH}/...-flat.vmdk,format=raw,cache=writethrough"
+    found.append(("QEMU", drive))
     return found

@@ -33,6 +33,8 @@ def exports_hints(terms: ExportTerms, place: Path) -> list[str]:
         f"# The mount, as root and before the server: backpoint mount --allow-others{live} {place}",
         "# After every change, and after each new mount at this place: exportfs -ra; exportfs -f",
         "# (rpc.mountd keeps what it knew of the mount before; fsid keeps clients' handles valid).",
+        "# After a mount that died: restart the server. By that alone clients see that they must",
+        "# write again what was not committed.",
         f"# Fixed ports, in /etc/nfs.conf: [nfsd] port={terms.nfs_port}, host={terms.address}; "
         f"[mountd] port={terms.mount_port}.",
         "# rpcbind must run for NFSv3, which ESXi and QEMU's nfs:// speak.",

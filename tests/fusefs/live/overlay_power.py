@@ -95,7 +95,7 @@ class PoweredFolder:
         length = chance.choice([len(now), len(flushed)])
         unit = _SECTOR if name.endswith(".log") else _PAGE
         both = [content.ljust(length, b"\0")[:length] for content in (now, flushed)]
-        some = chance.random()
+        some = chance.choice([0.0, 1.0, chance.random()])
         units = range(0, length, unit)
         return b"".join(both[chance.random() < some][at : at + unit] for at in units)
 

@@ -43,6 +43,13 @@ def _is_shortened_and_written_behind_the_end(disk: DiskMachine) -> None:
     disk.write(2 * BLOCK + 1000, 5 * BLOCK)
 
 
+def _grows_behind_a_flushed_end(disk: DiskMachine) -> None:
+    disk.resize(5 * BLOCK + 1000)
+    disk.write(0, 5 * BLOCK + 1000)
+    disk.sync()
+    disk.write(5 * BLOCK + 500, 3000)
+
+
 def _fills_its_log_twice(disk: DiskMachine) -> None:
     for number in range(20):
         disk.write(number * BLOCK, BLOCK)
@@ -66,6 +73,7 @@ def _is_cut_and_committed(disk: DiskMachine) -> None:
         _overwrites_what_was_flushed,
         _zeros_what_was_flushed,
         _is_shortened_and_written_behind_the_end,
+        _grows_behind_a_flushed_end,
         _fills_its_log_twice,
         _is_cut_and_committed,
     ],
@@ -74,8 +82,8 @@ def test_a_disk_that_dies_anywhere(history: Callable[[DiskMachine], None]) -> No
     """Each block is what was synced last, or what was written later, and stays so."""
     ended = False
     for calls in count():
-        for seed in range(4):
-            ended = _dies_after(history, calls, random.Random(seed), power=seed > 0)
+        for seed in range(6):
+            ended = _dies_after(history, calls, random.Random(seed), power=seed % 2 > 0)
         if ended:
             break
 

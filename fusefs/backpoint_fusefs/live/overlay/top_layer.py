@@ -25,6 +25,9 @@ from backpoint_fusefs.live.overlay.recovery import apply_recovery, shorten
 
 SMALL_SYNC: Final = 32
 """Blocks up to which a sync writes them to the log: 128 KiB, where both ways cost the same."""
+AT_ONCE: Final = 1 << 20
+"""Bytes that may be written without waiting before a sync: the kernel slows down whom it must, not
+somebody who has this little in memory."""
 
 
 class TopLayer(Layer):
@@ -46,10 +49,13 @@ class TopLayer(Layer):
         self._journal = journal
         self._writing = threading.Lock()
         self._dirty = BlockSet()
+        self._unsynced = 0
+        """Bytes written since a sync took what was there."""
         self._recorded: DiskSizes | None = sizes
         """None where a record that failed may tell of others."""
         self._inherited = inherited
-        self._lost: SyncFailed | None = None
+        self._lost: str | None = None
+        """What the system said when it lost writes."""
 
     @property
     def allocated(self) -> int:
@@ -80,6 +86,20 @@ class TopLayer(Layer):
             self._put(offset - len(before), [before, content, after], end)
         return True
 
+    def write_at_once(self, offset: int, content: memoryview) -> bool:
+        """Whole blocks, without waiting; False, and nothing was written, where that cannot be."""
+        end = offset + len(content)
+        if self._lost is not None or not self._writing.acquire(blocking=False):
+            return False
+        try:
+            room = AT_ONCE - self._unsynced
+            if self.cut or end > self.size or len(content) > room:
+                return False
+            self._put(offset, [content], end)
+            return True
+        finally:
+            self._writing.release()
+
     def zero_blocks(self, first: int, end: int) -> bool:
         """Holes in [first, end), which this layer holds. False as `write`'s."""
         self._refuse_if_lost()
@@ -105,6 +125,7 @@ class TopLayer(Layer):
             small = not self._inherited and self._dirty.count(SMALL_SYNC) <= SMALL_SYNC
             content = self._content(self._dirty) if small else None
             dirty, self._dirty = self._dirty, BlockSet()
+            self._unsynced = 0
         if not dirty and sizes == self._recorded and not self._inherited:
             return
         try:
@@ -133,7 +154,7 @@ class TopLayer(Layer):
             except OSError as error:
                 self._recorded = None
                 if isinstance(error, SyncFailed):
-                    self._lost = error
+                    self._lost = str(error.strerror)
                 raise
             self._recorded = sizes
 
@@ -161,6 +182,7 @@ class TopLayer(Layer):
         the way. size: of the disk at least, afterwards."""
         end = offset + sum(map(len, parts))
         first = offset // BLOCK
+        self._unsynced += end - offset
         while (done := self.data.write(offset, parts)) < end - offset:
             offset += done
             self._mark(first, offset // BLOCK)
@@ -210,16 +232,18 @@ class TopLayer(Layer):
             self.data.sync()
             self._journal.begin_anew(self.held, DiskSizes(self.size, self.below_end), cut)
         except SyncFailed as error:
-            self._lost = error
+            self._lost = str(error.strerror)
             raise
         self._dirty = BlockSet()
 
     def _apply_size(self, sizes: DiskSizes) -> None:
         """After the record of it: content must not go while the disk is longer after a crash."""
-        if sizes.size < self.size:
+        is_shorter = sizes.size < self.size
+        # Before blocks are let go: whoever reads meanwhile must not see through them.
+        self.size, self.below_end = sizes
+        if is_shorter:
             self.held.clear_from(blocks_of(sizes.size))
             self._dirty.clear_from(blocks_of(sizes.size))
-        self.size, self.below_end = sizes
         try:
             shorten(self.data, sizes.size)
         except OSError as error:
@@ -229,13 +253,13 @@ class TopLayer(Layer):
         with self._writing:
             self._dirty.add_all(dirty)
         if isinstance(error, SyncFailed):
-            self._lost = error
+            self._lost = str(error.strerror)
 
     def _refuse_if_lost(self) -> None:
         if self._lost is not None:
             raise OSError(
                 errno.EIO,
-                f"writes were lost ({self._lost.strerror}): open the session anew,"
+                f"writes were lost ({self._lost}): open the session anew,"
                 " it has what was synced before",
                 str(self.data.path),
             )

@@ -24,7 +24,8 @@ class BaseContent(Protocol):
 
 
 class LiveFile(Protocol):
-    """Thread-safe. Every method but `read_cached` may wait, so it belongs on a worker.
+    """Thread-safe. Every method but `read_cached` and `write_at_once` may wait, so it belongs on a
+    worker.
 
     What cannot be written raises OSError with the system's errno (ENOSPC); nothing else that was
     written is hurt by that. Reads raise what a repository raises, and OSError.
@@ -42,6 +43,11 @@ class LiveFile(Protocol):
 
     def read(self, offset: int, length: int) -> bytes | memoryview:
         """Fewer bytes at the end, none behind it."""
+        ...
+
+    def write_at_once(self, offset: int, data: bytes | memoryview) -> bool:
+        """As `write`, for the event loop: False, and nothing is written, where anything would have
+        to be waited for."""
         ...
 
     def write(self, offset: int, data: bytes | memoryview) -> None:

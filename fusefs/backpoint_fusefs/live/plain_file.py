@@ -103,6 +103,10 @@ class PlainFile:
         length = min(length, file.length - offset) if file else 0
         return file.read(offset, length) if file and length > 0 else b""
 
+    def write_at_once(self, offset: int, data: bytes | memoryview) -> bool:
+        """Small files are written rarely: never."""
+        return False
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         file = self._for_writing()
         view = memoryview(data)

@@ -32,6 +32,14 @@ class SessionFile:
         with self._gate.writing():
             self._content.write(offset, data)
 
+    def write_at_once(self, offset: int, data: bytes | memoryview) -> bool:
+        if not self._gate.enter_at_once():
+            return False
+        try:
+            return self._content.write_at_once(offset, data)
+        finally:
+            self._gate.leave()
+
     def zero(self, offset: int, length: int) -> None:
         """Zeros that take no room; nothing gets longer."""
         with self._gate.writing():

@@ -36,10 +36,26 @@ class WriteGate:
         try:
             yield
         finally:
-            with self._condition:
-                self._inside -= 1
-                if not self._inside:
-                    self._condition.notify_all()
+            self.leave()
+
+    def enter_at_once(self) -> bool:
+        """As `writing`, to be followed by `leave`; False where that would have to wait, or fail."""
+        if not self._condition.acquire(blocking=False):
+            return False
+        try:
+            if self._shut or self.frozen:
+                return False
+            self._inside += 1
+            return True
+        finally:
+            self._condition.release()
+
+    def leave(self) -> None:
+        """A writer is done."""
+        with self._condition:
+            self._inside -= 1
+            if not self._inside:
+                self._condition.notify_all()
 
     @contextmanager
     def shut(self) -> Iterator[None]:

@@ -72,6 +72,14 @@ class OverlayDisk:
         end = min(offset + length, stack.size)
         return stack.read(offset, end) if offset < end else b""
 
+    def write_at_once(self, offset: int, data: bytes | memoryview) -> bool:
+        """Whole blocks of a disk that is written to already, a few since the last sync."""
+        stack = self._layers
+        top = None if stack is None else _top_of(stack)
+        if top is None or not data or (offset | len(data)) % BLOCK:
+            return False
+        return top.write_at_once(offset, memoryview(data).cast("B"))
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         content = memoryview(data).cast("B")
         end = offset + len(content)

@@ -14,15 +14,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from backpoint_fusefs.live.control_client import ask
-from backpoint_fusefs.live.control_protocol import (
+from backpoint_fusefs.live.control.control_client import ask
+from backpoint_fusefs.live.control.control_protocol import (
     LINE_MAX,
     SOCKET,
     Request,
     Verb,
     encode_request,
 )
-from backpoint_fusefs.live.control_socket import connect_to
+from backpoint_fusefs.live.control.control_socket import connect_to
 from backpoint_repo.errors import BackpointError
 from commit_scene import CommitScene, commit, serving
 from faults.failing_store import deadly_store

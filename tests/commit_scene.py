@@ -16,8 +16,8 @@ from typing import Final
 
 import trio
 
-from backpoint_fusefs.live.commit import CommitWish, commit_session
-from backpoint_fusefs.live.control_server import serve_control
+from backpoint_fusefs.live.committing.commit import CommitWish, commit_session
+from backpoint_fusefs.live.control.control_server import serve_control
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_home import SessionHome

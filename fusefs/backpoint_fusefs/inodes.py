@@ -16,7 +16,7 @@ VM_FOLDER: Final = 0x0002
 VM_LATEST: Final = 0x0003
 DAY_FOLDER: Final = 0x0004
 LIVE_NODE: Final = 0x0400
-"""To 0x07ff: what is in live sessions (`live/live_inodes.py`)."""
+"""To 0x07ff: what is in live sessions (`live/mounted/live_inodes.py`)."""
 LIVE_NODES: Final = 0x0400
 GUEST_FILE: Final = 0x0800
 """To 0x0fff: files of guests, whose numbers have other bits (`guest/mounted/guest_inodes.py`)."""

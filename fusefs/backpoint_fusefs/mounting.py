@@ -25,7 +25,7 @@ from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.kernel_notices import tell_kernel
 from backpoint_fusefs.kernel_readahead import raise_read_ahead
-from backpoint_fusefs.live.live_sessions import LiveSessions
+from backpoint_fusefs.live.mounted.live_sessions import LiveSessions
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.mount_point import SUBTYPE, find_mount

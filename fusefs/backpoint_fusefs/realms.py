@@ -8,9 +8,9 @@ from backpoint_fusefs.guest.mounted.guest_inodes import is_guest_file, is_guest_
 from backpoint_fusefs.guest.mounted.guest_places import GuestPlaces
 from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.inodes import LIVE
-from backpoint_fusefs.live.live_inodes import is_live
-from backpoint_fusefs.live.live_realm import LiveRealm
-from backpoint_fusefs.live.live_sessions import LiveSessions
+from backpoint_fusefs.live.mounted.live_inodes import is_live
+from backpoint_fusefs.live.mounted.live_realm import LiveRealm
+from backpoint_fusefs.live.mounted.live_sessions import LiveSessions
 from backpoint_fusefs.point_realm import MountParts, PointRealm
 from backpoint_fusefs.realm import Realm
 

@@ -35,7 +35,7 @@ from backpoint_fusefs.boot.port_probe import PortProbe
 from backpoint_fusefs.boot.qemu_process import qemu_program
 from backpoint_fusefs.boot.session_mount import SessionMount
 from backpoint_fusefs.file_names import distinct_names
-from backpoint_fusefs.live.last_boot import put_last_boot_ahead
+from backpoint_fusefs.live.boot_trace.last_boot import put_last_boot_ahead
 from backpoint_fusefs.live.session_home import SessionHome
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.errors import UsageError

@@ -172,7 +172,7 @@ def _booted(
     console: TerminalConsole | None,
 ) -> AbstractContextManager[BootedPoint]:
     from backpoint_fusefs.boot.booted_point import boot_point, boot_session
-    from backpoint_fusefs.live.last_boot import put_last_boot_ahead
+    from backpoint_fusefs.live.boot_trace.last_boot import put_last_boot_ahead
 
     point, begin = what
     listener = None if console is None else console.show

@@ -5,9 +5,9 @@ Decides that nobody works on it meanwhile; what is deleted is for `session_home.
 
 from __future__ import annotations
 
-from backpoint_fusefs.live.commit_lock import alone_with
+from backpoint_fusefs.live.committing.commit_lock import alone_with
+from backpoint_fusefs.live.control.holder import hold
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged
-from backpoint_fusefs.live.holder import hold
 from backpoint_fusefs.live.session_home import SessionHome, SessionState
 from backpoint_fusefs.live.session_names import checked_name
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from backpoint_fusefs.boot.booted_point import OWNER, BootedPoint, BootTerms, boot_session
 from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
 from backpoint_fusefs.boot.sign_of_life import SignOfLife, Signs, await_sign
-from backpoint_fusefs.live.last_boot import put_last_boot_ahead
+from backpoint_fusefs.live.boot_trace.last_boot import put_last_boot_ahead
+from backpoint_fusefs.live.boot_trace.trace_files import ask_for_trace, recorded_trace
 from backpoint_fusefs.live.session_home import SessionHome, SessionState
-from backpoint_fusefs.live.trace_files import ask_for_trace, recorded_trace
 from backpoint_fusefs.prove.trial import Trial
 from backpoint_repo.boot_trace import TracedRange
 from backpoint_repo.catalog import PointSummary

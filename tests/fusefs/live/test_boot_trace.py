@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backpoint_fusefs.decode_workers import DecodeWorkers
-from backpoint_fusefs.live.boot_prefetch import BootPrefetch
-from backpoint_fusefs.live.read_trace import ReadTrace, TracedBase
-from backpoint_fusefs.live.trace_files import (
+from backpoint_fusefs.live.boot_trace.boot_prefetch import BootPrefetch
+from backpoint_fusefs.live.boot_trace.read_trace import ReadTrace, TracedBase
+from backpoint_fusefs.live.boot_trace.trace_files import (
     ask_for_trace,
     is_trace_wanted,
     put_ranges_ahead,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backpoint_fusefs.live import holder as holder_module
-from backpoint_fusefs.live.commit_lock import alone_with
+from backpoint_fusefs.live.committing.commit_lock import alone_with
+from backpoint_fusefs.live.control import holder as holder_module
 from backpoint_fusefs.live.discard import discard_session
 from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backpoint_fusefs.live import holder as holder_module
-from backpoint_fusefs.live.control_client import NobodyListens, ask
-from backpoint_fusefs.live.control_protocol import (
+from backpoint_fusefs.live.control import holder as holder_module
+from backpoint_fusefs.live.control.control_client import NobodyListens, ask
+from backpoint_fusefs.live.control.control_protocol import (
     LINE_MAX,
     SOCKET,
     Request,
@@ -29,8 +29,9 @@ from backpoint_fusefs.live.control_protocol import (
     encode_refusal,
     encode_request,
 )
-from backpoint_fusefs.live.control_server import PEERS_MAX
-from backpoint_fusefs.live.control_socket import connect_to, listen_at, may_speak
+from backpoint_fusefs.live.control.control_server import PEERS_MAX
+from backpoint_fusefs.live.control.control_socket import connect_to, listen_at, may_speak
+from backpoint_fusefs.live.control.holder import RemoteHolder, hold
 from backpoint_fusefs.live.discard import discard_session
 from backpoint_fusefs.live.errors import (
     NoSuchSession,
@@ -38,7 +39,6 @@ from backpoint_fusefs.live.errors import (
     SessionInUse,
     SessionStorageFailed,
 )
-from backpoint_fusefs.live.holder import RemoteHolder, hold
 from backpoint_fusefs.live.session_cut import CUTS
 from backpoint_repo.errors import BackpointError, ObjectMissing, StoreUnavailable, UsageError
 from commit_processes import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from backpoint_fusefs.decode_workers import DecodeWorkers
-from backpoint_fusefs.live.held_session import HeldSession
+from backpoint_fusefs.live.mounted.held_session import HeldSession
 from backpoint_repo.store.memory import MemoryStore
 from session_scene import make_scene, named
 from small_repository import new_repository

@@ -19,7 +19,8 @@ from backpoint_fusefs.inodes import (
     VMS,
     Number,
 )
-from backpoint_fusefs.live.live_inodes import (
+from backpoint_fusefs.live.live_node import NUMBER_MAX, ROOT_NODE
+from backpoint_fusefs.live.mounted.live_inodes import (
     LiveNumber,
     is_live,
     session_number,
@@ -27,7 +28,6 @@ from backpoint_fusefs.live.live_inodes import (
     take_live_apart,
     unknown_session,
 )
-from backpoint_fusefs.live.live_node import NUMBER_MAX, ROOT_NODE
 
 SESSIONS = st.integers(0, (1 << 32) - 1)
 NODES = st.integers(0, NUMBER_MAX)

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises NoSuchSession, SessionInUse, SessionDamaged, UsageError, and what a store raises."""
-    from backpoint_fusefs.live.commit import CommitWish, commit_session
+    from backpoint_fusefs.live.committing.commit import CommitWish, commit_session
     from backpoint_repo.process_tuning import tune_for_chunks
     from backpoint_repo.progress import progress
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises NoSuchSession, SessionInUse, SessionDamaged, KeyFault, and what a store raises."""
-    from backpoint_fusefs.live.holder import hold
+    from backpoint_fusefs.live.control.holder import hold
     from backpoint_repo.terminal import print_line, print_record
 
     _, home = open_home(args, "freezing a session")

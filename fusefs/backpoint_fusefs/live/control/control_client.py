@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.control_protocol import (
+from backpoint_fusefs.live.control.control_protocol import (
     LINE_MAX,
     SOCKET,
     Answer,
@@ -20,7 +20,7 @@ from backpoint_fusefs.live.control_protocol import (
     decode_answer,
     encode_request,
 )
-from backpoint_fusefs.live.control_socket import CREDENTIALS_SIZE, connect_to, may_speak
+from backpoint_fusefs.live.control.control_socket import CREDENTIALS_SIZE, connect_to, may_speak
 from backpoint_fusefs.live.errors import SessionInUse
 
 _CONNECT_S: Final = 5.0

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.live.commit_lock import alone_with
-from backpoint_fusefs.live.commit_plan import CommitPlan, plan_commit
+from backpoint_fusefs.live.committing.commit_lock import alone_with
+from backpoint_fusefs.live.committing.commit_plan import CommitPlan, plan_commit
+from backpoint_fusefs.live.control.holder import hold
 from backpoint_fusefs.live.errors import SessionDamaged, SessionInUse
-from backpoint_fusefs.live.holder import hold
 from backpoint_fusefs.live.overlay.overlay_disk import CutDisk
 from backpoint_fusefs.live.session_cut import CutFolder
 from backpoint_fusefs.live.session_disks import DISKS

@@ -18,16 +18,16 @@ from pyfuse3 import EntryAttributes
 from backpoint_fusefs.attributes import attributes_of
 from backpoint_fusefs.guest.mounted.guest_folder_realm import FixedListing
 from backpoint_fusefs.inodes import LIVE, ROOT
-from backpoint_fusefs.live.held_session import HeldSession
-from backpoint_fusefs.live.live_attributes import (
+from backpoint_fusefs.live.mounted.held_session import HeldSession
+from backpoint_fusefs.live.mounted.live_attributes import (
     folder_attributes,
     live_attributes,
     session_xattrs,
 )
-from backpoint_fusefs.live.live_inodes import UNKNOWN_NODE, is_live, take_live_apart
-from backpoint_fusefs.live.live_listing import LiveListing
-from backpoint_fusefs.live.live_open_file import LiveContent, LiveDiskContent, LiveOpenFile
-from backpoint_fusefs.live.live_sessions import LiveSessions
+from backpoint_fusefs.live.mounted.live_inodes import UNKNOWN_NODE, is_live, take_live_apart
+from backpoint_fusefs.live.mounted.live_listing import LiveListing
+from backpoint_fusefs.live.mounted.live_open_file import LiveContent, LiveDiskContent, LiveOpenFile
+from backpoint_fusefs.live.mounted.live_sessions import LiveSessions
 from backpoint_fusefs.live.node_tree import ROOT_NODE, LiveNode, NodeType
 from backpoint_fusefs.point_realm import MountParts
 from backpoint_fusefs.realm import (

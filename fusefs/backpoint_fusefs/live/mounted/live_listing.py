@@ -7,8 +7,8 @@ import bisect
 from collections.abc import Iterable
 from typing import Final
 
-from backpoint_fusefs.live.held_session import HeldSession
-from backpoint_fusefs.live.live_attributes import live_attributes
+from backpoint_fusefs.live.mounted.held_session import HeldSession
+from backpoint_fusefs.live.mounted.live_attributes import live_attributes
 from backpoint_fusefs.live.node_tree import LiveNode
 from backpoint_fusefs.realm import Line
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from backpoint_fusefs.live.boot_trace.read_trace import ReadTrace, TracedBase
+from backpoint_fusefs.live.boot_trace.trace_files import is_trace_wanted, put_trace
 from backpoint_fusefs.live.live_file import BaseContent
-from backpoint_fusefs.live.read_trace import ReadTrace, TracedBase
 from backpoint_fusefs.live.session import OpenBase
-from backpoint_fusefs.live.trace_files import is_trace_wanted, put_trace
 
 
 class SessionTrace:

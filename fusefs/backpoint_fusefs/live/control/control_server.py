@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from backpoint_fusefs.live.control_protocol import (
+from backpoint_fusefs.live.control.control_protocol import (
     LINE_MAX,
     SOCKET,
     Request,
@@ -29,7 +29,7 @@ from backpoint_fusefs.live.control_protocol import (
     encode_refusal,
     encode_status,
 )
-from backpoint_fusefs.live.control_socket import CREDENTIALS_SIZE, listen_at, may_speak
+from backpoint_fusefs.live.control.control_socket import CREDENTIALS_SIZE, listen_at, may_speak
 from backpoint_fusefs.live.errors import SessionInUse
 from backpoint_fusefs.live.session import Session
 from backpoint_repo.errors import BackpointError, UsageError

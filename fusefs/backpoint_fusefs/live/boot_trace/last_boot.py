@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from backpoint_fusefs.live.trace_files import put_ranges_ahead
+from backpoint_fusefs.live.boot_trace.trace_files import put_ranges_ahead
 from backpoint_repo.errors import RepositoryError
 from backpoint_repo.point_proof import newest_trace
 from backpoint_repo.repository import Repository

@@ -17,9 +17,9 @@ import trio
 
 from backpoint_fusefs.decode_workers import DecodeWorkers
 from backpoint_fusefs.live.errors import SessionInUse
-from backpoint_fusefs.live.live_attributes import NOTHING, Extent
 from backpoint_fusefs.live.live_file import LiveFile
-from backpoint_fusefs.live.live_inodes import LiveNumber, session_number
+from backpoint_fusefs.live.mounted.live_attributes import NOTHING, Extent
+from backpoint_fusefs.live.mounted.live_inodes import LiveNumber, session_number
 from backpoint_fusefs.live.node_tree import LiveNode, NodeType
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.realm import Stale

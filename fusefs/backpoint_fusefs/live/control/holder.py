@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from backpoint_fusefs.live.control_client import HungUp, NobodyListens, ask
-from backpoint_fusefs.live.control_protocol import (
+from backpoint_fusefs.live.control.control_client import HungUp, NobodyListens, ask
+from backpoint_fusefs.live.control.control_protocol import (
     Request,
     Status,
     Verb,

@@ -22,16 +22,16 @@ from pyfuse3 import FileNameT, InodeT
 
 from backpoint_fusefs import inodes
 from backpoint_fusefs.decode_workers import DecodeWorkers
-from backpoint_fusefs.live.boot_prefetch import BootPrefetch
-from backpoint_fusefs.live.control_server import serve_control
+from backpoint_fusefs.live.boot_trace.boot_prefetch import BootPrefetch
+from backpoint_fusefs.live.boot_trace.session_trace import SessionTrace
+from backpoint_fusefs.live.boot_trace.trace_files import ranges_ahead
+from backpoint_fusefs.live.control.control_server import serve_control
 from backpoint_fusefs.live.errors import NoSuchSession, SessionDamaged, SessionInUse
-from backpoint_fusefs.live.held_session import HeldSession
-from backpoint_fusefs.live.live_inodes import session_number
+from backpoint_fusefs.live.mounted.held_session import HeldSession
+from backpoint_fusefs.live.mounted.live_inodes import session_number
+from backpoint_fusefs.live.mounted.shown_session import ShownSession, shown_sessions
 from backpoint_fusefs.live.session import Session
 from backpoint_fusefs.live.session_home import SessionHome
-from backpoint_fusefs.live.session_trace import SessionTrace
-from backpoint_fusefs.live.shown_session import ShownSession, shown_sessions
-from backpoint_fusefs.live.trace_files import ranges_ahead
 from backpoint_fusefs.mount_lease import MountLease
 from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.realm import Stale

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backpoint_fusefs.live.errors import SessionDamaged
-from backpoint_fusefs.live.live_inodes import session_root, take_live_apart, unknown_session
+from backpoint_fusefs.live.mounted.live_inodes import session_root, take_live_apart, unknown_session
 from backpoint_fusefs.live.session_names import checked_name
 from backpoint_fusefs.live.session_record import SessionRecord, read_record
 from backpoint_repo.errors import UnknownFormat, UsageError

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from backpoint_fusefs.content import Prefetchable
 from backpoint_fusefs.decode_workers import DecodeWorkers
-from backpoint_fusefs.live.held_session import HeldSession
 from backpoint_fusefs.live.live_file import LiveFile
+from backpoint_fusefs.live.mounted.held_session import HeldSession
 from backpoint_fusefs.live.node_tree import LiveNode
 from backpoint_fusefs.open_file import OpenFile, PrefetchBudget
 

@@ -1,0 +1,1 @@
+"""A session becomes a restore point: cut, stored, and stood on it."""

@@ -1,0 +1,1 @@
+"""How one process asks another for what it has open: a session is cut, moved, frozen, let go of."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from backpoint_fusefs.boot.booted_point import BootedPoint
@@ -17,19 +18,22 @@ from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
 from backpoint_fusefs.boot.group_file import Member
 from backpoint_fusefs.boot.group_plan import starts_at
 from backpoint_fusefs.boot.port_probe import PortProbe
+from backpoint_fusefs.boot.room_watch import RoomWatch
 from backpoint_fusefs.boot.sign_of_life import LifeWatch, SignOfLife, Signs
 
 _LOOK_S: Final = 0.05
 _SETTLED_S: Final = 15.0
 """As for a proof: boot screens pause."""
 
+Happening = Literal["started", "ready", "failed", "room", "ended"]
+
 
 @dataclass(frozen=True)
 class MemberEvent:
     """seconds: from the group's beginning. sign: of a ready member that had to show one. reason:
-    of one that failed."""
+    of one that failed; what is to be said of its disk's room."""
 
-    what: Literal["started", "ready", "failed", "ended"]
+    what: Happening
     name: str
     seconds: float
     booted: BootedPoint
@@ -73,6 +77,7 @@ class Group:
         self._tell = tell
         self._began = time.monotonic()
         self._watches: dict[str, LifeWatch | None] = {}
+        self._rooms: dict[str, RoomWatch] = {}
         self._gone: set[str] = set()
         self.booted: dict[str, BootedPoint] = {}
         self.ready: dict[str, ReadyMember] = {}
@@ -92,6 +97,7 @@ class Group:
             if timeout_s is not None and time.monotonic() >= self._began + timeout_s:
                 return "the time is over"
             for name in self.booted.keys() - self._gone:
+                self._rooms[name].look()
                 if not self.booted[name].machine.running:
                     self._gone.add(name)
                     self._say("ended", name)
@@ -114,6 +120,7 @@ class Group:
         name, ready = member.title, member.ready
         try:
             self.booted[name] = booted = self._start(member)
+            self._rooms[name] = RoomWatch(booted.machine, partial(self._say_of_room, name))
         except MachineFailed as error:
             raise MemberFailed(name, f"cannot be started: {error}") from error
         self._say("started", name)
@@ -140,6 +147,9 @@ class Group:
         if sign is not None:
             self._is_ready(name, sign)
 
+    def _say_of_room(self, name: str, sentence: str) -> None:
+        self._say("room", name, reason=sentence)
+
     def _is_ready(self, name: str, sign: SignOfLife | None) -> None:
         self.ready[name] = ReadyMember(time.monotonic(), sign)
         self._say("ready", name, sign)
@@ -156,7 +166,7 @@ class Group:
 
     def _say(
         self,
-        what: Literal["started", "ready", "failed", "ended"],
+        what: Happening,
         name: str,
         sign: SignOfLife | None = None,
         reason: str = "",

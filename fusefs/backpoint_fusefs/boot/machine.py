@@ -156,9 +156,17 @@ class Machine:
         shown = self._qmp.execute("human-monitor-command", **{"command-line": "info usernet"})
         return str(shown)
 
-    def power_button(self) -> None:
-        """ACPI: a guest that listens shuts down."""
-        self._qmp.execute("system_powerdown")
+    def lacks_room(self) -> bool:
+        """Whether QEMU has halted it because a disk had no room for what it wrote."""
+        with suppress(MachineFailed):
+            answer = self._qmp.execute("query-status")
+            return isinstance(answer, dict) and answer.get("status") == "io-error"
+        return False
+
+    def go_on(self) -> None:
+        """After `lacks_room`: the write is tried again."""
+        with suppress(MachineFailed):
+            self._qmp.execute("cont")
 
     def wait(self, timeout_s: float | None) -> bool:
         """Whether it ended by itself in time."""

@@ -24,6 +24,7 @@ _LOOK_S: Final = 0.05
 _PORT_EVERY_S: Final = 1.0
 _PORT_PATIENCE_S: Final = 2.0
 _SCREEN_EVERY_S: Final = 0.5
+_STANDSTILL_EVERY_S: Final = 1.0
 _WORDS: Final = 2000
 _LINE_MAX: Final = 400
 _PIECE: Final = 2048
@@ -92,13 +93,14 @@ class LifeWatch:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._pattern = check_signs(signs)
-        self._next_port = self._next_screen = 0.0
+        self._next_port = self._next_screen = self._next_standstill = 0.0
         self._seen = 0
         self._screen = _ScreenWatch(signs.settled_s)
 
     def look(self) -> SignOfLife | None:
         """What there is now. Raises NoSignOfLife once there will be none, or it is too late."""
         running = self._machine.running
+        self._refuse_standstill()
         if (sign := self._sign_now()) is not None:
             return sign
         if not running:
@@ -110,6 +112,17 @@ class LifeWatch:
             late = f"no sign of life within {self._timeout_s:g} s{self._state}"
             raise _failure(self._machine, late)
         return None
+
+    def _refuse_standstill(self) -> None:
+        """A screen that stands still with its machine says nothing, of its point least of all."""
+        now = time.monotonic()
+        if now >= self._next_standstill:
+            self._next_standstill = now + _STANDSTILL_EVERY_S
+            if self._machine.lacks_room():
+                raise MachineFailed(
+                    "the machine stands still, because the sessions' folder is full: make room "
+                    "there, or name another with --live"
+                )
 
     def _sign_now(self) -> SignOfLife | None:
         now = time.monotonic()

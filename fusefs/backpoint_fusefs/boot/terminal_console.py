@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 import tty
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -48,7 +49,9 @@ class TerminalConsole:
             while data:
                 data = data[os.write(self._output, data) :]
 
-    def type_into(self, machine: Machine, timeout_s: float | None) -> bool:
+    def type_into(
+        self, machine: Machine, timeout_s: float | None, meanwhile: Callable[[], None]
+    ) -> bool:
         """Until the machine has ended, in time, or somebody ends it. Whether it was somebody.
 
         Raises MachineFailed where the guest does not read what is typed.
@@ -56,6 +59,7 @@ class TerminalConsole:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         typing = [self._input]
         while machine.running and (deadline is None or time.monotonic() < deadline):
+            meanwhile()
             if not select.select(typing, [], [], _LOOK_S)[0]:
                 continue
             data = os.read(self._input, _PIECE)

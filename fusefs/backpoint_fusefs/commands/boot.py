@@ -225,10 +225,11 @@ def _attend(
     args: argparse.Namespace, booted: BootedPoint, console: TerminalConsole | None
 ) -> Attendance:
     from backpoint_fusefs.boot.attending import BY_USER, Attendance, attend
+    from backpoint_repo.terminal import warn
 
     try:
         _tell_how(booted, console)
-        return attend(booted.machine, args.until, args.timeout, console)
+        return attend(booted.machine, args.until, args.timeout, console, warn)
     except KeyboardInterrupt:
         if args.until is not None:
             raise

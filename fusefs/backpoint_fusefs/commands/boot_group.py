@@ -183,6 +183,8 @@ class _Teller:
             say(f"{name}: started, session {event.booted.session}")
         elif event.what == "ready" and event.sign is not None:
             say(f"{name}: ready {event.sign.seconds:.1f} s after its start: {event.sign.detail}")
+        elif event.what == "room":
+            say(f"{name}: {event.reason}")
         elif event.what == "ended":
             say(f"{name}: ended by itself")
 

@@ -20,6 +20,7 @@ from backpoint_fusefs.boot.errors import MachineFailed, NoSignOfLife
 from backpoint_fusefs.boot.guest_port import try_port
 from backpoint_fusefs.boot.hardware import BootDisk, Hardware, Nic
 from backpoint_fusefs.boot.machine import Forward, Machine, MachinePlan
+from backpoint_fusefs.boot.room_watch import RoomWatch
 from backpoint_fusefs.boot.sign_of_life import LifeWatch, Signs, await_sign
 from efi_guest import SAID, build_efi_guest
 from guest_disks import build_bootable
@@ -103,6 +104,36 @@ def test_a_guest_that_is_not_there_has_no_open_port(
     assert try_port(machine, http, 1) is None
     machine.type(b"/bin/busybox ip link set eth0 up && echo is u''p\n")
     await_sign(machine, Signs("is up"), LIMIT_S)
+
+
+def test_a_guest_without_room_stands_still_until_there_is(tmp_path: Path) -> None:
+    """Its stillness is no sign of life and no fault of its point; it notices nothing but the time,
+    and the user is told both."""
+    small = tmp_path / "small"
+    small.mkdir()
+    image = tmp_path / "guest.raw"
+    build_bootable(image)
+    room = image.stat().st_blocks * 512 + (2 << 20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "none", small], check=True)
+    try:
+        subprocess.run(["cp", "--sparse=always", image, small], check=True)
+        with Machine(plan_of(tmp_path / "scratch", small / "guest.raw")) as machine:
+            await_sign(machine, Signs("BOOT-OK"), LIMIT_S)
+            write = b"/bin/busybox dd if=/dev/urandom of=/big bs=1M count=16; sync"
+            machine.type(write + b"; echo al''l is there\n")
+            with pytest.raises(MachineFailed, match="sessions' folder is full") as told:
+                await_sign(machine, Signs(settled_s=LIMIT_S), LIMIT_S)
+            assert not isinstance(told.value, NoSignOfLife)
+            said: list[str] = []
+            watch = RoomWatch(machine, said.append)
+            watch.look()
+            assert ["stands still" in line for line in said] == [True]
+            options = f"remount,size={room + (32 << 20)}"
+            subprocess.run(["mount", "-o", options, small], check=True)
+            machine.go_on()
+            await_sign(machine, Signs("all is there"), LIMIT_S)
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 def test_an_isolated_guest_reaches_nothing(serving: tuple[Machine, Forward, Forward]) -> None:

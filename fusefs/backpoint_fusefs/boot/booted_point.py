@@ -60,13 +60,11 @@ class BootTerms:
 
 @dataclass(frozen=True)
 class BootedPoint:
-    """machine: runs. session: its name. session_folder: where its own files are on this machine;
-    folder: its files as the guest's disks are read from."""
+    """machine: runs. session: its name. folder: its files as the guest's disks are read from."""
 
     machine: Machine
     hardware: Hardware
     session: str
-    session_folder: Path
     folder: Path
 
 
@@ -150,7 +148,7 @@ def start_in_mount(
         terms.accelerator,
         terms.extra,
     )
-    return BootedPoint(Machine(plan, on_console), hardware, session, state.folder, folder)
+    return BootedPoint(Machine(plan, on_console), hardware, session, folder)
 
 
 def _plain(disk: Path) -> Path:

@@ -58,8 +58,10 @@ class QmpClient:
             self._wire.settimeout(left)
             try:
                 piece = self._wire.recv(_PIECE)
-            except OSError as error:
+            except TimeoutError as error:
                 raise QmpFailed("QEMU does not answer") from error
+            except OSError as error:
+                raise QmpFailed("QEMU has ended") from error
             if not piece:
                 raise QmpFailed("QEMU has ended")
             self._read += piece

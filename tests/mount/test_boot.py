@@ -19,6 +19,7 @@ from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.source.detect import open_image
 from command_line import COMMAND, CommandLine
 from guest_disks import build_bootable
+from leftovers import clear, find_leftovers
 from mounted_repository import MountedRepository
 from small_repository import PASSPHRASE
 
@@ -129,6 +130,8 @@ def test_a_guest_goes_on_where_it_was_killed(boots: CommandLine) -> None:
     assert (record["vm"], record["session"], record["kept"]) == ("web", "mine", True)
     assert record["notes"] == []
     assert _sessions(boots) == ["mine"]
+    # Killed in the middle of ending, its mount may be there still, dead.
+    clear(find_leftovers(within=Path(boots.variables["TMPDIR"])))
 
 
 def test_a_boot_leaves_nothing(boots: CommandLine) -> None:

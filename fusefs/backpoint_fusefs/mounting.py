@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,27 +80,30 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
     sessions = None if home is None else _sessions(plan, home, parts)
     realms = Realms(parts, ParserPool(streams=plan.streams), sessions)
     watch = parts.watch
-    _mount(MountOperations(realms.of, realms.writable_of, watch, parts.tell), plan)
-    try:
-        async with trio.open_nursery() as nursery:
+    # Until all is given back: a bound child gets a SIGTERM for each thread of a parent that dies,
+    # and the second must not end it half way.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        _mount(MountOperations(realms.of, realms.writable_of, watch, parts.tell), plan)
+        try:
+            async with trio.open_nursery() as nursery:
+                if sessions is not None:
+                    await nursery.start(sessions.run)
+                nursery.start_soon(_end_at, signals)
+                nursery.start_soon(watch.run, tell_kernel)
+                nursery.start_soon(realms.places.run)
+                nursery.start_soon(parts.lease.run)
+                nursery.start_soon(_when_it_answers, plan.mount_point, ready)
+                await pyfuse3.main()
+                nursery.cancel_scope.cancel()
+        finally:
+            # Lazily where files are open: a process told to end must not hang on its readers.
+            pyfuse3.close(unmount=True)
+            realms.places.close()
             if sessions is not None:
-                await nursery.start(sessions.run)
-            nursery.start_soon(_end_at_signal)
-            nursery.start_soon(watch.run, tell_kernel)
-            nursery.start_soon(realms.places.run)
-            nursery.start_soon(parts.lease.run)
-            nursery.start_soon(_when_it_answers, plan.mount_point, ready)
-            await pyfuse3.main()
-            nursery.cancel_scope.cancel()
-    finally:
-        # Lazily where files are open: a process told to end must not hang on its readers.
-        pyfuse3.close(unmount=True)
-        realms.places.close()
-        if sessions is not None:
-            # What was written to them reaches the disk, and others may have them.
-            sessions.close()
-        parts.workers.close()
-    _LOG.info("%s is unmounted", plan.mount_point)
+                # What was written to them reaches the disk, and others may have them.
+                sessions.close()
+            parts.workers.close()
+        _LOG.info("%s is unmounted", plan.mount_point)
 
 
 async def _parts(plan: MountPlan, home: SessionHome | None) -> MountParts:
@@ -175,7 +178,6 @@ async def _when_it_answers(place: Path, ready: Callable[[], None]) -> None:
     ready()
 
 
-async def _end_at_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            pyfuse3.terminate()
+async def _end_at(signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        pyfuse3.terminate()

@@ -29,6 +29,7 @@ from backpoint_repo.exclusions import mark_damaged
 from backpoint_repo.format import FORMAT_VERSION, Kind
 from backpoint_repo.key_slots import ScryptCost, add_slot
 from backpoint_repo.lease import BACKUP, MOUNT, Lease, LeaseTerms
+from backpoint_repo.pin import Pin
 from backpoint_repo.point import Point
 from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 from backpoint_repo.record import encode_record
@@ -219,7 +220,7 @@ class Maker:
         """A session that died, refreshed once; and a mount with a pin."""
         sealed = self._repository.sealed
         Lease(sealed, self._rng.randbytes(16), LeaseTerms(BACKUP, 0), self._clock).refresh()
-        pin = bytes.fromhex(self._points[0]["id"])
+        pin = Pin(bytes.fromhex(self._points[0]["id"]))
         Lease(sealed, self._rng.randbytes(16), LeaseTerms(MOUNT, 2, (pin,)), self._clock)
 
     def _open(self) -> Repository:

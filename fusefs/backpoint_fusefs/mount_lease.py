@@ -15,11 +15,12 @@ from typing import Final
 
 import trio
 
-from backpoint_repo.errors import RepositoryError
-from backpoint_repo.exclusions import read_exclusions
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.lease import MOUNT, REFRESH_S, Lease, LeaseTerms
+from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
+from backpoint_repo.trash import read_trash
 
 _CALM_S: Final = 1.0
 """Between two renewals: programs open and close files in bursts."""
@@ -34,7 +35,9 @@ class MountLease:
         self._open: Counter[bytes] = Counter()
         self._changed = trio.Event()
         self._lease: Lease | None = None
+        self._pins: dict[bytes, Pin] = {}
         self._failed = False
+        self._told_loss = False
 
     def pinned(self, point_id: bytes) -> Callable[[], None]:
         """A file of the point was opened; to be called when it is closed."""
@@ -54,7 +57,11 @@ class MountLease:
         try:
             while True:
                 self._changed = trio.Event()
-                await trio.to_thread.run_sync(self._renew, tuple(sorted(self._open)))
+                epoch = await trio.to_thread.run_sync(self._newest_epoch)
+                if epoch is not None:
+                    # Only now: a lease that says "seen" must pin whatever was open when the trash
+                    # it has seen was published.
+                    await trio.to_thread.run_sync(self._renew, epoch, tuple(sorted(self._open)))
                 await trio.sleep(_CALM_S)
                 with trio.move_on_after(REFRESH_S):
                     await self._changed.wait()
@@ -63,23 +70,54 @@ class MountLease:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._lease.release)
 
-    def _renew(self, pins: tuple[bytes, ...]) -> None:
+    def _newest_epoch(self) -> int | None:
+        """None where it cannot be told now."""
         try:
             # A mount refers to nothing by itself, so all trash there is may be declared seen.
-            epoch = read_exclusions(self._repository.sealed).epoch
-            terms = LeaseTerms(MOUNT, epoch, pins)
+            return read_trash(self._repository.sealed).newest
+        except RepositoryError as error:
+            self._tell(error)
+            return None
+
+    def _renew(self, epoch: int, point_ids: tuple[bytes, ...]) -> None:
+        try:
+            terms = LeaseTerms(MOUNT, epoch, tuple(map(self._pin, point_ids)))
             if self._lease is None:
                 session = secrets.token_bytes(POINT_ID_SIZE)
                 clock = self._repository.clock
                 self._lease = Lease(self._repository.sealed, session, terms, clock)
             else:
                 self._lease.refresh(terms)
+            self._pins = {pin.point_id: pin for pin in terms.pins}
             self._failed = False
+            self._tell_loss()
         except RepositoryError as error:
-            if not self._failed:
-                _LOG.warning(
-                    "this mount cannot tell others which points it reads, so they may be removed "
-                    "while they are open: %s",
-                    error,
-                )
-            self._failed = True
+            self._tell(error)
+
+    def _pin(self, point_id: bytes) -> Pin:
+        """Remembered: the point may be removed while its files are open."""
+        if (known := self._pins.get(point_id)) is not None:
+            return known
+        try:
+            return pin_of(self._repository.point(point_id))
+        except (ObjectMissing, ObjectDamaged, UnknownFormat):
+            return Pin(point_id)  # gone before it could be pinned, or nothing that can be read
+
+    def _tell(self, error: RepositoryError) -> None:
+        if not self._failed:
+            _LOG.warning(
+                "this mount cannot tell others which points it reads, so they may be removed "
+                "while they are open: %s",
+                error,
+            )
+        self._failed = True
+
+    def _tell_loss(self) -> None:
+        assert self._lease is not None
+        if self._lease.lost and not self._told_loss:
+            self._told_loss = True
+            _LOG.warning(
+                "this mount gave no sign of life for longer than its lease allows (a suspended "
+                "machine?), and a collector ended it: files of points that were removed meanwhile "
+                "may be lost; the lease is held again"
+            )

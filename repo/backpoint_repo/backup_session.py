@@ -43,6 +43,7 @@ from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
+from backpoint_repo.pin import pin_of
 from backpoint_repo.point import (
     FILE_CHUNK,
     FILE_SIZE_MAX,
@@ -57,6 +58,10 @@ from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.source.contract import ImageSource
 
 WORKERS: Final = os.cpu_count() or 1
+_REVOKED: Final = (
+    "this backup took longer without a sign of life than its lease allows, and a collector revoked "
+    "it; run it again (what was stored is found again)"
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class BackupSession:
         else:
             self.parent = given_point(parts.sealed, parent)
         self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, self.parent)
-        pins = (self.parent.point_id,) if self.parent else ()
+        pins = (pin_of(self.parent),) if self.parent else ()
         self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
         self._workers = ThreadPoolExecutor(WORKERS, "seal")
         self._uploads = ThreadPoolExecutor(1, "upload")
@@ -153,6 +158,7 @@ class BackupSession:
         if not _is_text(job.key) or any(disk.key == job.key for disk in self._disks):
             raise UsageError(f"a disk's key must be UTF-8 and used once in a point: {job.key!r}")
         with self._all_or_nothing():
+            self._refuse_lost_lease()
             self._disks.append(self._ingest(job, advance))
         at = len(self._disks) - 1
 
@@ -239,10 +245,7 @@ class BackupSession:
             ours = read_point(self._parts.sealed, self.point_id)
             if ours is not None:
                 return ours
-            raise SessionRevoked(
-                "this backup took longer without a sign of life than its lease allows, and a "
-                "collector revoked it; run it again (what was stored is found again)"
-            ) from None
+            raise SessionRevoked(_REVOKED) from None
         self._after_publish()
         return point
 
@@ -262,7 +265,7 @@ class BackupSession:
         """
         while True:
             self._writer.flush()
-            now = read_exclusions(self._parts.sealed)
+            now = read_exclusions(self._parts.sealed).after(self._exclusions)
             fresh = now.trashed - self._exclusions.trashed
             self._exclusions = now
             if fresh:
@@ -271,9 +274,14 @@ class BackupSession:
                     step()
                 continue
             if now.epoch > self._lease.terms.epoch:
-                pins = self._lease.terms.pins
-                self._lease.refresh(LeaseTerms(BACKUP, now.epoch, pins))
+                self._lease.refresh(LeaseTerms(BACKUP, now.epoch, self._lease.terms.pins))
+            self._lease.look()
+            self._refuse_lost_lease()
             return
+
+    def _refuse_lost_lease(self) -> None:
+        if self._lease.lost:
+            raise SessionRevoked(_REVOKED)
 
     def _after_publish(self) -> None:
         """The point exists; trouble from here on is only noted."""

@@ -44,6 +44,9 @@ class Kind(IntEnum):
     DAMAGE = 10
     CATALOG = 11
     NOTE = 12
+    POLICY = 13
+    READING = 14
+    PARITY = 15
 
 
 FOLDERS: Final = {
@@ -58,6 +61,9 @@ FOLDERS: Final = {
     Kind.DAMAGE: "damage",
     Kind.CATALOG: "catalog",
     Kind.NOTE: "notes",
+    Kind.POLICY: "policy",
+    Kind.READING: "readings",
+    Kind.PARITY: "parity",
 }
 CONFIG_KEY: Final = "config"
 

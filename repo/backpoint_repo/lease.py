@@ -1,8 +1,9 @@
-"""Leases: who uses the repository now, so that a collector knows what it must not take.
+"""Holding a lease: who uses the repository now, so that a collector knows what it must not take.
 
 A lease says who, since when, which trash epoch was seen and which points are pinned. It is
 refreshed by putting the next numbered object and deleting the one before; only the highest number
-counts, so a credential that may not delete can hold a lease too. A lease blocks nobody.
+counts, so a credential that may not delete can hold a lease too. A lease blocks nobody. How others
+see it is in `lease_book.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_repo.errors import ObjectExists, RepositoryError, StoreUnavailable
-from backpoint_repo.format import Kind
+from backpoint_repo.errors import ObjectExists, ObjectMissing, RepositoryError, StoreUnavailable
+from backpoint_repo.format import Kind, object_key
+from backpoint_repo.pin import Pin
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 
@@ -27,15 +29,19 @@ LIFETIME_S: Final = 600.0
 
 BACKUP: Final = "backup"
 MOUNT: Final = "mount"
+READ: Final = "read"
+COLLECT: Final = "collect"
+SEEN_ALL: Final = (1 << 63) - 1
+"""The epoch of a session that refers to no pack of its own accord and never will."""
 
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """What a lease says. epoch: newest trash epoch seen; pins: ids of points in use."""
+    """What a lease says. epoch: newest trash epoch seen; pins: points in use."""
 
     purpose: str
     epoch: int
-    pins: tuple[bytes, ...] = ()
+    pins: tuple[Pin, ...] = ()
 
 
 class Lease:
@@ -51,6 +57,7 @@ class Lease:
         self._clock = clock
         self._started = clock()
         self._number = 0
+        self._lost = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._put(0, terms)
@@ -60,11 +67,27 @@ class Lease:
         """What the newest lease object says."""
         return self._terms
 
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else has ended this lease, as far as the last look or refresh could see.
+        Then nothing that this session relies on is safe, and it must not publish."""
+        return self._lost
+
+    def look(self) -> None:
+        """Find out whether the lease still stands. Raises what a store raises."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._lost = self._lost or not self._stands()
+
     def refresh(self, terms: LeaseTerms | None = None) -> None:
-        """Put the next lease object, with new terms where they are given."""
+        """Put the next lease object, with new terms where they are given.
+
+        A lease that was ended by a collector goes on under the next number, and is `lost`.
+        """
         with self._lock:
             if self._ended.is_set():
                 return
+            self._lost = self._lost or not self._stands()
             # What could not be put was not said: neither its terms nor its number count.
             terms = terms or self._terms
             self._put(self._number + 1, terms)
@@ -93,6 +116,13 @@ class Lease:
                 self._ended.set()
                 self._drop(self._name(self._number))
 
+    def _stands(self) -> bool:
+        try:
+            self._sealed.store.size(object_key(Kind.LEASE, self._name(self._number)))
+        except ObjectMissing:
+            return False
+        return True
+
     def _name(self, number: int) -> str:
         return f"{self._session.hex()}-{number:08x}"
 
@@ -107,7 +137,9 @@ class Lease:
                 "session": self._session,
                 "purpose": terms.purpose,
                 "epoch": terms.epoch,
-                "pins": list(terms.pins),
+                "pins": [pin.point_id for pin in terms.pins],
+                "roots": [list(root) for pin in terms.pins for root in pin.roots],
+                "chunks": [chunk for pin in terms.pins for chunk in pin.chunks],
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "started": self._started,

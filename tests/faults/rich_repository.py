@@ -129,7 +129,9 @@ def _add_rare_objects(repository: Repository) -> None:
         nobody = (secrets.token_bytes(32), PackRef(Kind.DATA_PACK, secrets.token_bytes(16)))
         mark_damaged(sealed, [nobody], clock())
         trashed = bytes([Kind.DATA_PACK]) + secrets.token_bytes(16)
-        sealed.put(Kind.TRASH, str(number), encode_record({"epoch": number, "packs": [trashed]}))
+        sealed.put(
+            Kind.TRASH, f"{number:016x}", encode_record({"epoch": number, "packs": [trashed]})
+        )
         sealed.put(Kind.VOID, secrets.token_hex(16), encode_record({}))
         Lease(sealed, secrets.token_bytes(16), LeaseTerms(MOUNT, 0), clock)
         put_note(

@@ -51,7 +51,7 @@ def trash(repository: Repository, epoch: int, packs: list[PackRef]) -> None:
     """As a collector publishes it."""
     rows = [bytes([pack.kind]) + pack.name for pack in packs]
     payload = encode_record({"epoch": epoch, "packs": rows})
-    repository.sealed.put(Kind.TRASH, str(epoch), payload)
+    repository.sealed.put(Kind.TRASH, f"{epoch:016x}", payload)
 
 
 def packs_behind(repository: Repository, point: Point) -> set[PackRef]:

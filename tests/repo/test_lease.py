@@ -7,6 +7,7 @@ import pytest
 from backpoint_repo.errors import StoreReadOnly, StoreUnavailable
 from backpoint_repo.format import Kind
 from backpoint_repo.lease import BACKUP, LIFETIME_S, MOUNT, REFRESH_S, Lease, LeaseTerms
+from backpoint_repo.pin import Pin
 from backpoint_repo.record import Record
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import Piece
@@ -14,7 +15,7 @@ from backpoint_repo.store.memory import MemoryStore
 from small_repository import NOON, StandingClock, new_repository
 
 SESSION = bytes(range(16))
-PIN = b"p" * 16
+PIN = Pin(b"p" * 16, ((4096, b"r" * 32),), (b"c" * 32,))
 
 
 def names(repository: Repository) -> list[str]:
@@ -31,7 +32,9 @@ def test_what_a_lease_says(repository: Repository, clock: StandingClock) -> None
     assert record.get("session", bytes) == SESSION
     assert record.get("purpose", str) == MOUNT
     assert record.natural("epoch") == 7
-    assert record.items("pins", bytes) == [PIN]
+    assert record.items("pins", bytes) == [PIN.point_id]
+    assert record.items("roots", list) == [[4096, b"r" * 32]]
+    assert record.items("chunks", bytes) == [b"c" * 32]
     assert record.get("refreshed", float) == NOON
     assert record.get("lifetime_s", float) == LIFETIME_S
     lease.release()

@@ -1,0 +1,1 @@
+"""Storing damaged content anew."""

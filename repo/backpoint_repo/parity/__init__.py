@@ -1,0 +1,1 @@
+"""Spare packs from which lost ones are made again."""

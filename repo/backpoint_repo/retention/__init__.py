@@ -1,0 +1,1 @@
+"""Which points are kept, and how the others go."""

@@ -1,0 +1,1 @@
+"""Reading everything again over time."""

@@ -14,6 +14,17 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE: Final = re.compile(
     r"(\d{1,19}(?:\.\d{1,9})?)\s*([KMGTPE]?)(?:I?B)?", re.IGNORECASE | re.ASCII
 )
+_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdwy]?)", re.ASCII)
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds. Raises UsageError where the text is no duration of at most 1000 years."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if match is None or seconds > 1000 * _SECONDS["y"]:
+        raise UsageError(f"{text!r} is no duration; write it like 90s, 30m, 12h, 14d, 8w or 1y")
+    return float(seconds)
 
 
 def parse_size(text: str) -> int:

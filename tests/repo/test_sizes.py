@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from backpoint_repo.errors import UsageError
 from backpoint_repo.moment import parse_moment
 from backpoint_repo.point_selector import format_time
-from backpoint_repo.sizes import format_duration, format_rate, format_size, parse_size
+from backpoint_repo.sizes import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,25 @@ def test_shown_sizes_and_durations() -> None:
 def test_a_shown_moment_means_itself(seconds: int) -> None:
     day, _, clock = format_time(seconds).partition("T")
     assert parse_moment(f"{day}T{clock.replace('-', ':')}") == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("90", 90),
+        ("90s", 90),
+        ("3m", 180),
+        ("2 h", 7200),
+        ("14D", 1209600),
+        ("8w", 4838400),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1d", "1.5h", "3 months", "9999y", "1d2h"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(UsageError, match="no duration"):
+        parse_duration(text)

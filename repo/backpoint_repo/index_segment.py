@@ -81,6 +81,17 @@ class IndexTable:
             rows[open_queries] += 1
         return found
 
+    def find_all(self, ids: Ids) -> NDArray[np.int64]:
+        """Every row, rising, whose id is among `ids`: all copies of each. Ids may repeat."""
+        wanted = prefixes_of(ids)
+        first = np.searchsorted(self.prefixes, wanted, "left")
+        counts = np.searchsorted(self.prefixes, wanted, "right") - first
+        query = np.repeat(np.arange(len(ids)), counts)
+        step = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = first[query] + step
+        same = (self.rests[rows] == ids[query, _PREFIX:]).all(axis=1)
+        return np.unique(rows[same]).astype(np.int64)
+
     def rows_of(self, content_id: bytes) -> list[int]:
         """Every row that holds this id."""
         prefix = np.uint64(int.from_bytes(content_id[:_PREFIX], "big"))

@@ -72,6 +72,13 @@ def test_look_ups(rows: list[Row], forbidden: set[PackRef]) -> None:
         assert row < 0 or table.location(row) in allowed
 
 
+@given(rows_of_ids, st.lists(st.sampled_from(IDS), max_size=12))
+def test_all_copies_of_many_ids(rows: list[Row], wanted: list[bytes]) -> None:
+    table = table_of(rows)
+    expected = [at for at, row in enumerate(rows_in(table)) if row[0] in wanted]
+    assert table.find_all(ids_of(wanted)).tolist() == expected
+
+
 @given(st.lists(rows_of_ids, min_size=1, max_size=5))
 def test_merging_keeps_every_entry(parts: list[list[Row]]) -> None:
     merged = merge_tables([table_of(rows) for rows in parts])

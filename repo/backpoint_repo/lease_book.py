@@ -15,7 +15,7 @@ from typing import Final
 
 from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
 from backpoint_repo.format import ID_SIZE, MAX_DISK_SIZE, Kind, object_key
-from backpoint_repo.point import POINT_ID_SIZE
+from backpoint_repo.point import POINT_ID_SIZE, is_calendar_time
 from backpoint_repo.point_note import PointNote, put_note
 from backpoint_repo.record import Record, encode_record
 from backpoint_repo.sealed_store import SealedStore
@@ -25,6 +25,9 @@ UNRELEASED: Final = "unreleased"
 """The topic of a note on a point whose session never gave its lease back. It may be on a machine
 that sleeps between its put and the answer, and put the point again: whoever removes the point puts
 a VOID in its place."""
+_AHEAD_MAX_S: Final = 86400.0
+"""A lease refreshed later than a day from now would never expire."""
+_LIFETIME_MAX_S: Final = 86400.0
 _TRIES: Final = 20
 """Readings of the list while leases are refreshed under it: one a minute each."""
 
@@ -50,7 +53,8 @@ class HeldLease:
 
     def looks_expired(self, now: float) -> bool:
         """By two clocks that may disagree. One that cannot be read never does: see `revoke`."""
-        return not self.problem and now - self.refreshed > self.lifetime_s
+        silent_s = now - self.refreshed
+        return not self.problem and (silent_s > self.lifetime_s or silent_s < -_AHEAD_MAX_S)
 
     @property
     def title(self) -> str:
@@ -131,6 +135,10 @@ def _read(sealed: SealedStore, session: bytes, number: int) -> HeldLease:
     chunks = tuple(record.items("chunks", bytes)) if record.optional("chunks", list) else ()
     if any(len(pin) != POINT_ID_SIZE for pin in pins) or any(len(id_) != ID_SIZE for id_ in chunks):
         raise ObjectDamaged(f"{key}: pins what is no point")
+    times = record.get("started", float), record.get("refreshed", float)
+    lifetime_s = record.get("lifetime_s", float)
+    if not all(map(is_calendar_time, times)) or not 0 <= lifetime_s <= _LIFETIME_MAX_S:
+        raise ObjectDamaged(f"{key}: is of no time that a calendar knows")
     return HeldLease(
         session,
         number,
@@ -141,9 +149,8 @@ def _read(sealed: SealedStore, session: bytes, number: int) -> HeldLease:
         chunks,
         record.get("host", str),
         record.natural("pid"),
-        record.get("started", float),
-        record.get("refreshed", float),
-        record.get("lifetime_s", float),
+        *times,
+        lifetime_s,
     )
 
 

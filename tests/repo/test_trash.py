@@ -1,0 +1,76 @@
+"""Trash epochs: published once, read whole, however a listing behaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.format import Kind
+from backpoint_repo.index_segment import PackRef
+from backpoint_repo.record import encode_record
+from backpoint_repo.repository import Repository
+from backpoint_repo.store.contract import StoredObject
+from backpoint_repo.store.memory import MemoryStore
+from backpoint_repo.trash import drop_trash, put_trash, read_trash
+from small_repository import NOON, new_repository
+
+BY = b"c" * 16
+DATA = PackRef(Kind.DATA_PACK, b"d" * 16)
+NODES = PackRef(Kind.NODE_PACK, b"n" * 16)
+
+
+def test_epochs_are_published_once(repository: Repository) -> None:
+    assert read_trash(repository.sealed).newest == 0
+    assert put_trash(repository.sealed, 1, {DATA}, BY, NOON)
+    assert not put_trash(repository.sealed, 1, {NODES}, BY, NOON)
+    assert put_trash(repository.sealed, 2, {NODES}, BY, NOON)
+    trash = read_trash(repository.sealed)
+    assert trash.newest == 2
+    assert dict(trash.epochs) == {1: {DATA}, 2: {NODES}}
+    assert trash.packs == {DATA, NODES}
+    drop_trash(repository.sealed, 1)
+    assert dict(read_trash(repository.sealed).epochs) == {2: {NODES}}
+
+
+@pytest.mark.parametrize("row", [b"", b"\x03short", b"\x01" + b"d" * 16, b"\x03" + b"d" * 17])
+def test_rows_that_name_no_pack(repository: Repository, row: bytes) -> None:
+    payload = encode_record({"epoch": 1, "packs": [row]})
+    repository.sealed.put(Kind.TRASH, f"{1:016x}", payload)
+    with pytest.raises(ObjectDamaged, match="no pack"):
+        read_trash(repository.sealed)
+
+
+def test_an_epoch_under_another_name(repository: Repository) -> None:
+    repository.sealed.put(Kind.TRASH, f"{2:016x}", encode_record({"epoch": 1, "packs": []}))
+    with pytest.raises(ObjectDamaged, match="another epoch"):
+        read_trash(repository.sealed)
+
+
+class PublishedUnderTheList(MemoryStore):
+    """While trash is listed for the first time, two epochs are published; the listing shows only
+    the later one: it had passed the other's place already."""
+
+    due = False
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        if self.due and prefix.startswith("trash"):
+            self.due = False
+            assert self.repository is not None
+            put_trash(self.repository.sealed, 1, {DATA}, BY, NOON)
+            put_trash(self.repository.sealed, 2, {NODES}, BY, NOON)
+            yield from (found for found in super().list(prefix) if found.key.endswith("2"))
+        else:
+            yield from super().list(prefix)
+
+    repository: Repository | None = None
+
+
+def test_whoever_has_seen_an_epoch_has_seen_those_before_it() -> None:
+    store = PublishedUnderTheList()
+    store.repository = new_repository(store)
+    store.due = True
+    trash = read_trash(store.repository.sealed)
+    assert trash.newest == 2
+    assert trash.packs == {DATA, NODES}

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_agent.stopping import Stop
     from backpoint_repo.opening import require_owner
     from backpoint_repo.point_selector import select_point
+    from backpoint_repo.reading import reading
+    from backpoint_repo.terminal import warn
 
     networks = parse_networks(args.network)
     _refuse_options_of_the_other(args)
@@ -91,9 +93,11 @@ def run(args: argparse.Namespace) -> int:
     repository = _open_as_owner(settings)
     require_owner(repository, "restoring a VM")
     selected = select_point(repository.catalog.refresh(), args.point)
-    stored = read_stored_machine(repository, repository.point(selected.point_id))
+    point = repository.point(selected.point_id)
+    stored = read_stored_machine(repository, point)
     stop = Stop()
     with ExitStack() as opened:
+        opened.enter_context(reading(repository, point, warn))
         vcenter = _vcenter(settings, args.vcenter, stored.vcenter, stop)
         opened.callback(vcenter.close)
         state = make_state_folder(settings.state)

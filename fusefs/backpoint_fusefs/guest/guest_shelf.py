@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Final
 
@@ -11,7 +12,9 @@ from backpoint_fusefs.guest.parser_pool import ParserPool
 from backpoint_fusefs.guest.point_guest import PointGuest
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.point import Point
+from backpoint_repo.reading import reading
 from backpoint_repo.repository import Repository
+from backpoint_repo.terminal import warn
 
 _CACHE_BYTES: Final = 128 << 20
 
@@ -24,6 +27,7 @@ class GuestShelf:
         self._points = repository.catalog.refresh()
         self._pool = ParserPool()
         self._cache = ChunkCache(_CACHE_BYTES)
+        self._held = ExitStack()
         self._opened: dict[bytes, tuple[Point, GuestTree]] = {}
 
     def open(self, selector: str) -> tuple[Point, GuestTree, bytes]:
@@ -34,6 +38,7 @@ class GuestShelf:
         summary, path = split_selector(self._points, selector)
         if summary.point_id not in self._opened:
             point = self._repository.point(summary.point_id)
+            self._held.enter_context(reading(self._repository, point, warn))
             disks = [self._repository.open_disk(disk, self._cache) for disk in point.disks]
             self._opened[summary.point_id] = point, GuestTree(PointGuest(disks, self._pool))
         return *self._opened[summary.point_id], path
@@ -47,4 +52,5 @@ class GuestShelf:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.close()
+        with self._held:
+            self._pool.close()

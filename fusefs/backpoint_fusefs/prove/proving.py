@@ -10,6 +10,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +25,10 @@ from backpoint_repo.point import Point
 from backpoint_repo.point_proof import put_proof
 from backpoint_repo.point_structure import StructureProof
 from backpoint_repo.proof import LEVELS, Level, Proof, Step
+from backpoint_repo.reading import reading
 from backpoint_repo.repository import Repository
 from backpoint_repo.sizes import format_size
+from backpoint_repo.terminal import warn
 from backpoint_repo.version import VERSION
 
 _DETAIL_MAX: Final = 3
@@ -67,12 +70,24 @@ def prove_point(
 
     Raises PointGone, and what the lowest level raises where it cannot be tried.
     """
+    with ExitStack() as held:
+        try:
+            point = tools.repository.point(chosen.point_id)
+            held.enter_context(reading(tools.repository, point, warn))
+        except ObjectMissing as error:
+            raise PointGone(f"this point of {chosen.vm} has been removed meanwhile") from error
+        return _prove(tools, chosen, point, level, entering)
+
+
+def _prove(
+    tools: ProveTools,
+    chosen: PointSummary,
+    point: Point,
+    level: Level,
+    entering: Callable[[Level], None],
+) -> Proved:
     started, steps, last = time.monotonic(), list[Step](), Trial(ok=True, detail="")
     stopped: BackpointError | None = None
-    try:
-        point = tools.repository.point(chosen.point_id)
-    except ObjectMissing as error:
-        raise PointGone(f"this point of {chosen.vm} has been removed meanwhile") from error
     trials = _trials(tools, chosen, point)
     for one in LEVELS[: level.rank + 1]:
         entering(one)

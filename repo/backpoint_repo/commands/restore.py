@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.opening import open_from, require_owner
     from backpoint_repo.point_selector import select_point
     from backpoint_repo.progress import progress
+    from backpoint_repo.reading import reading
     from backpoint_repo.restore import restore_disk
+    from backpoint_repo.terminal import warn
 
     started = time.monotonic()
     repository = open_from(args)
@@ -60,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     disk = point.disks[args.disk]
     reader = repository.open_disk(disk, ChunkCache(_CACHE_BYTES))
     identity = point.point_id + args.disk.to_bytes(4, "big")  # as the mount has it
-    with progress(f"restoring {disk.key}", disk.size, as_json=args.json) as advance:
+    with (
+        reading(repository, point, warn),
+        progress(f"restoring {disk.key}", disk.size, as_json=args.json) as advance,
+    ):
         restore_disk(reader, args.output, args.format, identity, advance)
     _report(args, point, time.monotonic() - started)
     return 0

@@ -75,7 +75,24 @@ class ChunkReader:
         if not BLOB_OVERHEAD <= place.length <= CHUNK_SIZE_MAX + BLOB_OVERHEAD:
             raise ObjectDamaged(f"{key}: a blob of impossible size")
         blob = self._sealed.store.get_range(key, place.offset, place.length)
-        return self._open(blob, content_id, length, place)
+        return self.open_copy(blob, content_id, length, place)
+
+    def open_copy(
+        self, blob: bytes | memoryview, content_id: bytes, length: int, place: Location
+    ) -> bytes:
+        """The plain content of a blob that was fetched from this place. Raises as `read_copy`."""
+        if len(blob) != place.length:
+            raise ObjectDamaged(f"{_key_of(place.pack)}: truncated")
+        if not 0 < length <= CHUNK_SIZE_MAX:
+            raise ObjectDamaged(f"chunk {content_id.hex()[:16]} has an impossible length")
+        data_key = self._data_key(blob_key_id(blob), place.pack)
+        plain = open_blob(blob, content_id, data_key, self._sealed.packer, length)
+        if len(plain) != length or self._id_of(plain) != content_id:
+            raise ObjectDamaged(
+                f"{_key_of(place.pack)}: the blob of chunk {content_id.hex()[:16]} holds "
+                "something else"
+            )
+        return plain
 
     def _read_run(
         self, run: list[int], wanted: Sequence[WantedChunk], results: list[bytes | None]
@@ -93,7 +110,7 @@ class ChunkReader:
             start = place.offset - first.offset
             blob = data[start : start + place.length]
             try:
-                results[at] = self._open(blob, chunk.content_id, chunk.length, place)
+                results[at] = self.open_copy(blob, chunk.content_id, chunk.length, place)
             except (ObjectDamaged, ObjectMissing, UnknownFormat):
                 results[at] = None
 
@@ -107,22 +124,6 @@ class ChunkReader:
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 fault = error
         raise fault
-
-    def _open(
-        self, blob: bytes | memoryview, content_id: bytes, length: int, place: Location
-    ) -> bytes:
-        if len(blob) != place.length:
-            raise ObjectDamaged(f"{_key_of(place.pack)}: truncated")
-        if not 0 < length <= CHUNK_SIZE_MAX:
-            raise ObjectDamaged(f"chunk {content_id.hex()[:16]} has an impossible length")
-        data_key = self._data_key(blob_key_id(blob), place.pack)
-        plain = open_blob(blob, content_id, data_key, self._sealed.packer, length)
-        if len(plain) != length or self._id_of(plain) != content_id:
-            raise ObjectDamaged(
-                f"{_key_of(place.pack)}: the blob of chunk {content_id.hex()[:16]} holds "
-                "something else"
-            )
-        return plain
 
     def _id_of(self, plain: bytes) -> bytes:
         return blake3(plain, key=self._sealed.keyring.chunk_id_key).digest()

@@ -206,7 +206,7 @@ class Index:
         answers none of their chunks any more. Returns how many packs were indexed.
         """
         listed = self.packs()
-        sizes = dict(_pack_sizes(self._sealed))
+        sizes = dict(pack_sizes(self._sealed))
         self._learn(sizes)
         with self._lock:
             learned = dict(self._learned)
@@ -220,7 +220,7 @@ class Index:
 
     def notice_missing_packs(self) -> None:
         """As `adopt_unlisted_packs` does, and writes nothing. Costs a listing of all packs."""
-        self._notice_missing(self.packs(), dict(_pack_sizes(self._sealed)))
+        self._notice_missing(self.packs(), dict(pack_sizes(self._sealed)))
 
     def _notice_missing(self, listed: set[PackRef], sizes: dict[PackRef, int]) -> None:
         short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
@@ -275,10 +275,11 @@ class Index:
 
 def stored_packs(sealed: SealedStore) -> Iterator[PackRef]:
     """Every pack in the store, indexed or not; names that are not ours are passed over."""
-    return (pack for pack, _ in _pack_sizes(sealed))
+    return (pack for pack, _ in pack_sizes(sealed))
 
 
-def _pack_sizes(sealed: SealedStore) -> Iterator[tuple[PackRef, int]]:
+def pack_sizes(sealed: SealedStore) -> Iterator[tuple[PackRef, int]]:
+    """As `stored_packs`, with the bytes of each."""
     for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
         for key, size in sealed.store.list(f"{FOLDERS[kind]}/"):
             name = key.rpartition("/")[2]

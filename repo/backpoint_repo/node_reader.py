@@ -60,12 +60,17 @@ class NodeReader:
 
     def load_from(self, node_id: bytes, place: Location) -> bytes:
         """One copy of a node, verified. Raises ObjectMissing, ObjectDamaged."""
-        if place.pack.kind is not Kind.NODE_PACK:
-            raise ObjectDamaged(f"map node {node_id.hex()[:16]} is indexed in a data pack")
-        keyring, key = self._sealed.keyring, object_key(place.pack.kind, place.pack.name.hex())
+        key = object_key(place.pack.kind, place.pack.name.hex())
         if place.length > 2 * NODE_SIZE_MAX:
             raise ObjectDamaged(f"{key}: a map node of impossible size")
         blob = self._sealed.store.get_range(key, place.offset, place.length)
+        return self.open_copy(blob, node_id, place)
+
+    def open_copy(self, blob: bytes | memoryview, node_id: bytes, place: Location) -> bytes:
+        """The plain bytes of a blob that was fetched from this place. Raises ObjectDamaged."""
+        if place.pack.kind is not Kind.NODE_PACK:
+            raise ObjectDamaged(f"map node {node_id.hex()[:16]} is indexed in a data pack")
+        keyring, key = self._sealed.keyring, object_key(place.pack.kind, place.pack.name.hex())
         if len(blob) != place.length:
             raise ObjectDamaged(f"{key}: truncated")
         node_key = node_blob_key(keyring.meta_key, blob_key_id(blob))

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from blake3 import blake3
-
 from backpoint_repo import version
 from backpoint_repo.blob_writer import BlobWriter
 from backpoint_repo.capture import Capture, refusal
 from backpoint_repo.catalog import Catalog, read_point
 from backpoint_repo.chunking import Cutter
+from backpoint_repo.config_cut import cut_config_file
 from backpoint_repo.disk_audit import Audit, audit_disk
 from backpoint_repo.disk_ingest import Advance, DiskIngest
 from backpoint_repo.disk_map import Geometry
@@ -37,7 +36,7 @@ from backpoint_repo.errors import (
 )
 from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.features import refuse_unknown_features
-from backpoint_repo.format import BLOCK_SIZE, MAX_DISK_SIZE, Kind
+from backpoint_repo.format import MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
@@ -45,8 +44,6 @@ from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
 from backpoint_repo.pin import pin_of
 from backpoint_repo.point import (
-    FILE_CHUNK,
-    FILE_SIZE_MAX,
     POINT_ID_SIZE,
     ConfigFile,
     Disk,
@@ -184,20 +181,16 @@ class BackupSession:
 
     def store_file(self, name: str, data: bytes) -> None:
         """Store a configuration file of the VM. Raises UsageError where it is too large."""
-        if len(data) > FILE_SIZE_MAX:
-            raise UsageError(f"{name} is too large for a configuration file ({len(data)} bytes)")
         id_key = self._parts.sealed.keyring.chunk_id_key
-        padded = data + bytes(-len(data) % BLOCK_SIZE)
-        pieces = [padded[at : at + FILE_CHUNK] for at in range(0, len(padded), FILE_CHUNK)]
-        ids = tuple(blake3(piece, key=id_key).digest() for piece in pieces)
+        file, pieces = cut_config_file(_as_text(name), data, id_key)
 
         def store() -> None:
-            self._writer.finish(self._writer.start(ids, pieces.__getitem__))
+            self._writer.finish(self._writer.start(file.chunks, pieces.__getitem__))
 
         with self._all_or_nothing():
             store()
         self._redo.append(store)
-        self._files.append(ConfigFile(_as_text(name), len(data), ids))
+        self._files.append(file)
 
     def publish(
         self,

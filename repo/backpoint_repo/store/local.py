@@ -1,8 +1,11 @@
 """A repository in a local directory: keys are paths, objects are files.
 
-An object is written under a temporary name, fsynced, linked to its own name (which fails where that
-name is taken: put-if-absent) and its directory is fsynced; so what has a name is whole. Read
-descriptors are kept open, because a mount reads the same packs over and over.
+An object is written under a temporary name, fsynced, linked to its own name (which fails where
+that is taken: put-if-absent) and its directory is fsynced; so what has a name is whole. A name can
+be seen a moment before its directory is fsynced, and whoever made it may be killed in that moment.
+So before anything is changed all directories that were looked into are fsynced: nothing comes to
+rest on what a power cut could take back. Read descriptors are kept open, because a mount reads the
+same packs over and over.
 """
 
 from __future__ import annotations
@@ -51,6 +54,9 @@ class LocalStore:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, _OpenObject] = OrderedDict()
         self._folders: set[Path] = set()
+        self._settling = threading.Lock()
+        self._seen: set[str] = set()
+        """Folders looked into since they were last fsynced."""
 
     @property
     def address(self) -> str:
@@ -60,10 +66,12 @@ class LocalStore:
         target = self._root / key
         temporary = self._root / TEMPORARY / secrets.token_hex(16)
         try:
+            self._settle()
             self._make_folder(temporary.parent)
             self._make_folder(target.parent)
             _put_through(temporary, target, pieces)
         except FileExistsError:
+            self._saw(key)
             raise ObjectExists(f"{key} exists") from None
         except OSError as error:
             fault = _WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
@@ -74,6 +82,8 @@ class LocalStore:
             return (self._root / key).read_bytes()
         except OSError as error:
             raise self._read_fault(key, error) from error
+        finally:
+            self._saw(key)
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         try:
@@ -86,6 +96,8 @@ class LocalStore:
             return os.stat(self._root / key).st_size
         except OSError as error:
             raise self._read_fault(key, error) from error
+        finally:
+            self._saw(key)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         try:
@@ -97,7 +109,10 @@ class LocalStore:
         with self._lock:
             self._open.pop(key, None)
         try:
-            os.unlink(self._root / key)
+            self._settle()
+            # Also when it is gone: whoever deleted it may have been killed before this.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._root / key)
             fsync_folder((self._root / key).parent)
         except FileNotFoundError:
             return
@@ -111,6 +126,7 @@ class LocalStore:
             entries = list(os.scandir(self._root / folder))
         except FileNotFoundError:
             return
+        self._saw(f"{folder}/")
         for entry in entries:
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -126,7 +142,10 @@ class LocalStore:
             if found is not None:
                 self._open.move_to_end(key)
                 return found
-        opened = _OpenObject(self._root / key)
+        try:
+            opened = _OpenObject(self._root / key)
+        finally:
+            self._saw(key)
         with self._lock:
             self._open[key] = opened
             while len(self._open) > OPEN_FILES_MAX:
@@ -134,18 +153,46 @@ class LocalStore:
         return opened
 
     def _make_folder(self, folder: Path) -> None:
-        """Create with its parents, each durable in its parent before anything is put inside."""
-        if folder in self._folders:
+        """Create with its parents, each durable in its parent before anything is put inside.
+
+        One that is there may have been made a moment ago by a process that was killed before it
+        synced it. Above the root that can only be while there is no root.
+        """
+        if folder in self._folders or folder == folder.parent:
             return
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        if not missing:
-            # Another process may have made it a moment ago and not have synced it yet.
+        if folder != self._root or not folder.exists():
+            self._make_folder(folder.parent)
+        made = _mkdir(folder)
+        try:
             fsync_folder(folder.parent)
-        for path in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                path.mkdir(mode=0o700)
-            fsync_folder(path.parent)
+        except OSError:
+            # Not every folder that others made can be opened or synced.
+            if made or folder.parent.is_relative_to(self._root):
+                raise
         self._folders.add(folder)
+
+    def _saw(self, key: str) -> None:
+        """What is in the folder of a key, or is not, was looked at."""
+        folders, folder = {""}, key
+        while folder:
+            folder = folder.rpartition("/")[0]
+            folders.add(folder)
+        with self._lock:
+            self._seen |= folders
+
+    def _settle(self) -> None:
+        """Make durable all that was seen. Whoever comes meanwhile waits for it."""
+        with self._settling:
+            with self._lock:
+                seen, self._seen = self._seen, set()
+            try:
+                for folder in seen:
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        fsync_folder(self._root / folder)
+            except OSError:
+                with self._lock:
+                    self._seen |= seen
+                raise
 
     def _read_fault(self, key: str, error: OSError) -> RepositoryError:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -174,6 +221,15 @@ class _OpenObject:
                 break
             data += more
         return data
+
+
+def _mkdir(folder: Path) -> bool:
+    """False where it is there already."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _put_through(temporary: Path, target: Path, pieces: list[Piece]) -> None:

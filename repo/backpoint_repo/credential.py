@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from backpoint_repo.config import REPOSITORY_ID_SIZE, Config
+from backpoint_repo.durable_file import fsync_folder
 from backpoint_repo.errors import KeyFault, UsageError
 from backpoint_repo.keyring import SECRET_SIZE, Keyring
 
@@ -108,6 +109,7 @@ def write_secret_file(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        fsync_folder(path.parent)
     except OSError as error:
         path.unlink()
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -6,7 +6,7 @@ not all there is reported as not judged, never as met.
 
 from __future__ import annotations
 
-from tools.bench import guest_trees, ingest, live, mounting, storing
+from tools.bench import guest_trees, ingest, lifecycle, live, mounting, storing
 from tools.bench.guest_files import PLACE
 from tools.bench.mounts import EXPORT
 from tools.bench.report import OURS, Row, ratio
@@ -36,6 +36,7 @@ WRITES_TO_RAW = 0.5
 SESSION_START_S = 1.0
 COMMIT_SPREAD = 1.5
 READERS_SPREAD = 2.0
+COLLECT_S, COLLECT_RSS = 60.0, 1_000_000_000
 
 
 def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
@@ -53,7 +54,26 @@ def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
         said += _guest(rows)
     if live.NAME in benchmarks:
         said += _live(rows)
+    if lifecycle.NAME in benchmarks:
+        said += _lifecycle(rows)
     return said
+
+
+def _lifecycle(rows: list[Row]) -> list[str]:
+    return [
+        _faster(rows, lifecycle.THIN, BACKUP_PEERS, 1.0),
+        _within(rows, lifecycle.COLLECT, COLLECT_S),
+        _memory(rows, lifecycle.COLLECT, COLLECT_RSS),
+        _memory(rows, lifecycle.REBUILD, COLLECT_RSS),
+    ]
+
+
+def _memory(rows: list[Row], work: str, limit: int) -> str:
+    row = _row(rows, work, OURS)
+    if row is None or row.peak_rss is None:
+        return f"memory of {work}: not judged"
+    met = _met(row.peak_rss < limit)
+    return f"memory of {work}: {row.peak_rss / 1e6:.0f} MB, aim {limit / 1e6:.0f} MB: {met}"
 
 
 def _live(rows: list[Row]) -> list[str]:

@@ -42,6 +42,10 @@ class Archiver(ABC):
     def mounted_disk(self, at: Path, vm: str, disk: Path) -> Path | None:
         """Where the newest state of the disk is in the mount, None while it is not there."""
 
+    @abstractmethod
+    def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
+        """Keep only the newest state of `vm`, and give back the space of the others."""
+
     def unmount(self, at: Path) -> Command:
         return Command(("fusermount3", "-u", str(at)))
 
@@ -71,6 +75,10 @@ class Backpoint(Archiver):
     def mounted_disk(self, at: Path, vm: str, disk: Path) -> Path | None:
         path = at / "vms" / vm / "latest" / "disk0-flat.vmdk"
         return path if path.exists() else None
+
+    def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
+        collect = ("collect", "--max-repack", "1T")
+        return self._command(repo, "prune", vm, "--keep-last", "1"), self._command(repo, *collect)
 
     def unmount(self, at: Path) -> Command:
         return Command((self.executable, "umount", str(at)))
@@ -113,6 +121,10 @@ class Borg1(Borg):
     def mount(self, repo: Path, at: Path) -> Command:
         return self._command(None, repo, "mount", "--foreground", "::", str(at))
 
+    def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
+        prune = ("prune", "--keep-last", "1", "--glob-archives", f"{vm}-*")
+        return self._command(None, repo, *prune), self._command(None, repo, "compact")
+
 
 class Borg2(Borg):
     settings = "--encryption aes256-ocb --id-hash blake3, fixed 256 KiB chunks, zstd,1, --sparse"
@@ -127,6 +139,10 @@ class Borg2(Borg):
 
     def mount(self, repo: Path, at: Path) -> Command:
         return self._command(None, repo, "mount", "--foreground", str(at))
+
+    def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
+        prune = self._command(None, repo, "prune", "--keep-last", "1", vm)
+        return prune, self._command(None, repo, "compact")
 
 
 class Restic(Archiver):
@@ -149,6 +165,10 @@ class Restic(Archiver):
             if path.exists():
                 return path
         return None
+
+    def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
+        words = ("forget", "--quiet", "--host", vm, "--keep-last", "1", "--prune")
+        return (self._command(None, repo, *words),)
 
     def _command(self, cwd: Path | None, repo: Path, *words: str) -> Command:
         env = {"RESTIC_PASSWORD": PASSPHRASE, "RESTIC_CACHE_DIR": str(_state(repo))}

@@ -8,7 +8,8 @@ business.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,12 +42,13 @@ class Location(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IndexTable:
     """Entries sorted by id. All arrays have n entries; `packs` is what pack numbers refer to.
 
     prefixes: uint64, the first 8 bytes of each id as a big-endian number (so order is kept).
-    rests: (n, 24) uint8, the other bytes. pack_numbers, offsets, lengths: uint32.
+    rests: (n, 24) uint8, the other bytes. pack_numbers, offsets, lengths: uint32. Arrays may be
+    read-only, and mapped from a file. Equal and hashed as an object, not by content.
     """
 
     packs: tuple[PackRef, ...]
@@ -109,6 +111,33 @@ class IndexTable:
         """(m, 32) ids of some rows, or all of them, sorted."""
         first = self.prefixes[rows].astype(">u8").view(np.uint8).reshape(-1, _PREFIX)
         return np.concatenate((first, self.rests[rows]), axis=1)
+
+    def pack_ends(self) -> NDArray[np.int64]:
+        """(packs,) how many bytes each pack must have at least, by what is said to lie in it."""
+        ends = np.zeros(len(self.packs), np.int64)
+        np.maximum.at(ends, self.pack_numbers, self.offsets.astype(np.int64) + self.lengths)
+        return ends
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> IndexTable:
+        """A table of some rows, which must rise."""
+        return IndexTable(
+            self.packs,
+            self.prefixes[rows],
+            self.rests[rows],
+            self.pack_numbers[rows],
+            self.offsets[rows],
+            self.lengths[rows],
+        )
+
+    def without(self, packs: Collection[PackRef]) -> IndexTable:
+        """The entries of all other packs; only those packs are listed that still have one."""
+        kept = np.array([pack not in packs for pack in self.packs], np.bool_)
+        if kept.all():
+            return self
+        part = self.take(kept[self.pack_numbers])
+        number = (np.cumsum(kept) - 1).astype(np.uint32)
+        left = tuple(pack for pack, keep in zip(self.packs, kept, strict=True) if keep)
+        return replace(part, packs=left, pack_numbers=number[part.pack_numbers])
 
     def encode(self) -> bytes:
         """The plain payload of a segment."""
@@ -185,31 +214,26 @@ def _without_repeats(table: IndexTable) -> IndexTable:
     same[at] = (table.rests[at] == table.rests[at - 1]).all(axis=1)
     if not same.any():
         return table
-    keep = ~same
-    return IndexTable(
-        table.packs,
-        table.prefixes[keep],
-        table.rests[keep],
-        table.pack_numbers[keep],
-        table.offsets[keep],
-        table.lengths[keep],
-    )
+    return table.take(~same)
 
 
-def decode_table(payload: bytes, key: str) -> IndexTable:
-    """Raises ObjectDamaged where sizes, order or pack numbers are impossible."""
+def decode_table(payload: bytes | memoryview, key: str) -> IndexTable:
+    """A table that stands on `payload` and copies nothing but the packs' names.
+
+    Raises ObjectDamaged where sizes, order or pack numbers are impossible.
+    """
     if len(payload) < _HEAD.size:
         raise ObjectDamaged(f"{key}: truncated")
     entries, pack_count = _HEAD.unpack_from(payload)
     packs_at = _HEAD.size + entries * _ENTRY_SIZE
     if len(payload) != packs_at + pack_count * (1 + PACK_NAME_SIZE):
         raise ObjectDamaged(f"{key}: has the wrong size")
-    prefixes = np.frombuffer(payload, "<u8", entries, _HEAD.size).astype(np.uint64)
+    prefixes = np.frombuffer(payload, "<u8", entries, _HEAD.size)
     rests_at = _HEAD.size + entries * _PREFIX
     rests = np.frombuffer(payload, np.uint8, entries * _REST, rests_at).reshape(-1, _REST)
     numbers = np.frombuffer(payload, "<u4", 3 * entries, rests_at + entries * _REST)
-    columns = numbers.astype(np.uint32).reshape(3, -1)
-    packs = _decode_packs(payload[packs_at:], key)
+    columns = numbers.reshape(3, -1)
+    packs = _decode_packs(bytes(payload[packs_at:]), key)
     if bool((prefixes[1:] < prefixes[:-1]).any()) or bool((columns[0] >= pack_count).any()):
         raise ObjectDamaged(f"{key}: is not sorted or names a pack it does not list")
     return IndexTable(packs, prefixes, rests, columns[0], columns[1], columns[2])

@@ -95,6 +95,14 @@ def parse_parity(text: str) -> tuple[int, int]:
     return parity
 
 
+def age_text(seconds: float) -> str:
+    """`14d`, `36h`, `90s`: as `sizes.parse_duration` reads it, where it is whole."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 def _joined(objects: Sequence[PolicyObject]) -> Policy:
     """objects: by the time they were set."""
     if not objects:

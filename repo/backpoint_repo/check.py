@@ -7,60 +7,35 @@ them; those marks are all it writes. A mark of an earlier check holds until its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
-from backpoint_repo.catalog import read_point
-from backpoint_repo.check_report import CheckReport, DamagedObject, HurtRange
-from backpoint_repo.errors import (
-    BackpointError,
-    ObjectDamaged,
-    ObjectMissing,
-    StoreUnavailable,
-    UnknownFormat,
-)
+from backpoint_repo.check_report import CheckReport
+from backpoint_repo.errors import BackpointError, ObjectDamaged, UnknownFormat
 from backpoint_repo.exclusions import mark_damaged, read_exclusions
-from backpoint_repo.format import FOLDERS, Kind, object_key
-from backpoint_repo.key_slots import verify_slot
+from backpoint_repo.format import Kind, object_key
+from backpoint_repo.index_segment import PackRef
+from backpoint_repo.object_check import check_objects
 from backpoint_repo.pack_check import PackCheck, PackFindings
-from backpoint_repo.point import Point
-from backpoint_repo.point_note import verify_note
-from backpoint_repo.point_proof import verify_proof_note
 from backpoint_repo.repository import Repository
+from backpoint_repo.scrubbing.harm import (
+    Harm,
+    PhaseProgress,
+    Silent,
+    find_harm,
+    load_points,
+    sorted_by_harm,
+)
+from backpoint_repo.scrubbing.reading_book import ReadingBook, closest_depth
 from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.tree_check import TreeCheck
+from backpoint_repo.trash import read_trash
 
 _NAMED_MAX: Final = 10
-_LOOKED_INTO: Final = (
-    *(Kind.SLOT, Kind.INDEX, Kind.LEASE, Kind.TRASH),
-    *(Kind.DAMAGE, Kind.CATALOG, Kind.NOTE),
-)
-
-
-class CheckProgress(Protocol):
-    """Told what is being looked at."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A new phase with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """So many steps are done."""
-
-
-class Silent:
-    """Progress for callers who want none."""
-
-    def phase(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, steps: int) -> None:
-        """Nothing."""
 
 
 def check_repository(
     repository: Repository,
     read_share: float | None = None,
-    progress: CheckProgress | None = None,
+    progress: PhaseProgress | None = None,
 ) -> CheckReport:
     """Look at everything; read the blobs of `read_share` (0 to 1) of all packs, None: of none.
 
@@ -68,106 +43,50 @@ def check_repository(
     that finds rot, not what a hostile agent stored. What cannot be read now is in the report.
     """
     progress = progress or Silent()
-    damaged, unreadable = _check_objects(repository, progress)
-    points, broken, blocked = _load_points(repository)
+    damaged, unreadable = check_objects(repository.sealed, progress)
+    stored = load_points(repository.sealed)
     repository.index.refresh()
     unlisted = repository.index.learn_unlisted_packs()
     packs = _check_packs(repository, read_share, progress)
-    marked, notes = _mark(repository, packs)
-    trees = TreeCheck(repository.index, repository.nodes.load, packs.bad_copies)
-    hurt = _check_trees(trees, points, progress, unreadable)
-    harmful, harmless = _sorted_by_harm(packs, trees.hurting)
-    notes += _oddities(repository, unlisted)
+    marks = _earlier_marks(repository, packs)
+    harm = find_harm(repository, stored.points, packs.bad_copies, progress)
+    marked, trouble = _mark(repository, packs, harm, marks)
+    harmful, harmless = sorted_by_harm(packs.damaged, packs.bad_copies, harm.hurting)
+    trashed = _trashed(repository.sealed)
+    book = ReadingBook(repository.sealed, packs.present - trashed, repository.clock())
+    notes = [*packs.notes, *marks.trouble, *trouble, *_oddities(repository, unlisted)]
     if read_share is not None and repository.sealed.keyring.owner_private is None:
         notes.append("data was compared as it was sealed; only the owner's key can open it")
+    missing = {_key(pack) for pack in packs.missing}
+    notes += [
+        f"{item.key}: {item.problem}; no point depends on it"
+        for item in harmless
+        if item.key not in missing  # collected: the index still names them, which harms nobody
+    ]
     return CheckReport(
-        points=len(points),
+        points=len(stored.points),
         packs=packs.packs,
         chunks=packs.chunks,
         read_bytes=packs.read_bytes,
-        damaged=(*damaged, *broken, *harmful),
-        hurt=tuple(hurt),
-        unreadable=(*unreadable, *blocked, *packs.unreadable),
+        damaged=(*damaged, *stored.broken, *harmful),
+        hurt=harm.hurt,
+        unreadable=(*unreadable, *stored.blocked, *packs.unreadable, *harm.unreadable),
         marked=marked,
-        notes=(*notes, *harmless),
+        in_trash=len(packs.present & trashed),
+        ages=book.readings.ages(closest_depth(repository.sealed)),
+        notes=tuple(notes),
     )
 
 
-def _sorted_by_harm(
-    packs: PackFindings, hurting: set[bytes]
-) -> tuple[list[DamagedObject], list[str]]:
-    """Packs that hurt a point, and notes on those whose bad copies all have a good one elsewhere.
+class _Marks(NamedTuple):
+    """known: copies that were marked before. trouble: why that is not known."""
 
-    So a repository that healed by storing chunks anew is clean, although the bad copies still lie
-    there until they are collected.
-    """
-    keys = {
-        object_key(pack.kind, pack.name.hex())
-        for content_id, pack in packs.bad_copies
-        if content_id in hurting
-    }
-    harmful = [item for item in packs.damaged if item.key in keys]
-    rest = [item for item in packs.damaged if item.key not in keys]
-    return harmful, [f"{item.key}: {item.problem}; no point depends on it" for item in rest]
-
-
-def _check_objects(
-    repository: Repository, progress: CheckProgress
-) -> tuple[list[DamagedObject], list[str]]:
-    """Everything but packs and points: does it open?"""
-    sealed = repository.sealed
-    jobs: list[tuple[str, Callable[[], object]]] = []
-    for kind in _LOOKED_INTO:
-        for name in list(sealed.names(kind)):
-            jobs.append((object_key(kind, name), _opening(repository, kind, name)))
-    progress.phase("objects", len(jobs))
-    damaged, unreadable = [], []
-    for key, job in jobs:
-        try:
-            job()
-        except ObjectMissing:
-            pass  # leases and merged segments come and go while we look
-        except (ObjectDamaged, UnknownFormat) as error:
-            damaged.append(DamagedObject(key, str(error)))
-        except StoreUnavailable as error:
-            unreadable.append(str(error))
-        progress.advance(1)
-    return damaged, unreadable
-
-
-def _opening(repository: Repository, kind: Kind, name: str) -> Callable[[], object]:
-    if kind is Kind.SLOT:
-        return lambda: verify_slot(repository.sealed, name)
-    if kind is Kind.NOTE:
-        return lambda: _verify_note(repository.sealed, name)
-    return lambda: repository.sealed.get(kind, name)
-
-
-def _verify_note(sealed: SealedStore, name: str) -> None:
-    verify_proof_note(sealed, verify_note(sealed, name))
-
-
-def _load_points(repository: Repository) -> tuple[list[Point], list[DamagedObject], list[str]]:
-    points, broken, blocked = [], [], []
-    for name in sorted(repository.sealed.names(Kind.POINT)):
-        key = f"{FOLDERS[Kind.POINT]}/{name}"
-        try:
-            point = read_point(repository.sealed, bytes.fromhex(name))
-        except ObjectMissing:
-            continue
-        except (ObjectDamaged, UnknownFormat, ValueError) as error:
-            broken.append(DamagedObject(key, f"this point cannot be read: {error}"))
-            continue
-        except StoreUnavailable as error:
-            blocked.append(str(error))
-            continue
-        if point is not None:
-            points.append(point)
-    return points, broken, blocked
+    known: frozenset[tuple[bytes, PackRef]] = frozenset()
+    trouble: tuple[str, ...] = ()
 
 
 def _check_packs(
-    repository: Repository, read_share: float | None, progress: CheckProgress
+    repository: Repository, read_share: float | None, progress: PhaseProgress
 ) -> PackFindings:
     kinds = (Kind.DATA_PACK, Kind.NODE_PACK)
     progress.phase("packs", sum(1 for kind in kinds for _ in repository.sealed.names(kind)))
@@ -175,37 +94,46 @@ def _check_packs(
     return check.run(read_share, progress.advance)
 
 
-def _check_trees(
-    check: TreeCheck, points: list[Point], progress: CheckProgress, unreadable: list[str]
-) -> list[HurtRange]:
-    progress.phase("points", len(points))
-    hurt: list[HurtRange] = []
-    for point in points:
-        try:
-            hurt += check.hurt_ranges(point)
-        except StoreUnavailable as error:
-            unreadable.append(str(error))
-        progress.advance(1)
-    return hurt
+def _earlier_marks(repository: Repository, packs: PackFindings) -> _Marks:
+    """Take over the marks of what was not read now."""
+    try:
+        known = read_exclusions(repository.sealed).damaged
+    except BackpointError as error:
+        return _Marks(trouble=(f"what was marked as damaged is not known: {error}",))
+    for copy in known:
+        if copy[1] not in packs.read:
+            packs.bad_copies.setdefault(copy, "an earlier check marked it as damaged")
+    return _Marks(known)
 
 
-def _mark(repository: Repository, packs: PackFindings) -> tuple[int, list[str]]:
-    """Mark what is bad and not marked yet, and take over the marks of what was not read now.
+def _mark(
+    repository: Repository, packs: PackFindings, harm: Harm, marks: _Marks
+) -> tuple[int, list[str]]:
+    """Mark what is bad and not marked yet. A pack that a collector took is marked by nobody: copies
+    that went away are told only where a point needs them.
 
     A store that cannot be written is worth a note only.
     """
+    fresh = [
+        (content_id, pack)
+        for content_id, pack in packs.bad_copies
+        if (content_id, pack) not in marks.known
+        and (pack not in packs.missing or content_id in harm.hurting)
+    ]
+    if marks.trouble or not fresh:
+        return 0, []
     try:
-        known = read_exclusions(repository.sealed).damaged
-        fresh = [copy for copy in packs.bad_copies if copy not in known]
-        for copy in known:
-            if copy[1] not in packs.read:
-                packs.bad_copies.setdefault(copy, "an earlier check marked it as damaged")
-        if not fresh:
-            return 0, []
         mark_damaged(repository.sealed, fresh, repository.clock())
     except BackpointError as error:
         return 0, [f"damaged chunks could not be marked: {error}"]
     return len(fresh), []
+
+
+def _trashed(sealed: SealedStore) -> frozenset[PackRef]:
+    try:
+        return read_trash(sealed).packs
+    except (ObjectDamaged, UnknownFormat):
+        return frozenset()  # told as a damaged object already
 
 
 def _oddities(repository: Repository, unlisted: int) -> list[str]:
@@ -224,3 +152,7 @@ def _oddities(repository: Repository, unlisted: int) -> list[str]:
         few = ", ".join(object_key(Kind.POINT, name) for name in gone[:_NAMED_MAX])
         notes.append(f"{len(gone)} points of the catalogue are gone (removed, or lost): {few}")
     return notes
+
+
+def _key(pack: PackRef) -> str:
+    return object_key(pack.kind, pack.name.hex())

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+from backpoint_repo.scrubbing.readings import PackAges
+
+_CACHES: Final = ("index/", "catalog/", "readings/")
 
 
 @dataclass(frozen=True)
@@ -11,6 +16,11 @@ class DamagedObject:
 
     key: str
     problem: str
+
+    @property
+    def is_cache(self) -> bool:
+        """Whether all it says can be found elsewhere."""
+        return self.key.startswith(_CACHES)
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class CheckReport:
 
     unreadable: what could not be looked at now, which is neither good nor damaged.
     marked: copies newly marked as damaged, so that the next backup stores them anew.
-    notes: what is odd and harms nobody.
+    in_trash: packs that wait there for a collector. notes: what is odd and harms nobody.
     """
 
     points: int = 0
@@ -47,6 +57,8 @@ class CheckReport:
     hurt: tuple[HurtRange, ...] = ()
     unreadable: tuple[str, ...] = ()
     marked: int = 0
+    in_trash: int = 0
+    ages: PackAges = field(default_factory=PackAges)
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -62,13 +62,10 @@ def read_groups(sealed: SealedStore) -> Groups:
     return Groups({group: frozenset(names) for group, names in spares.items()}, damaged, unreadable)
 
 
-def drop_group(sealed: SealedStore, groups: Groups, group: Group) -> None:
-    """Delete what says that it belongs to this group. Whether that is safe is the caller's word.
-
-    For packs that were deleted on purpose a moment ago, see `Groups.within`; all else is for
-    `upkeep.py`.
-    """
-    for name in sorted(groups.spares[group]):
+def drop_group(sealed: SealedStore, names: Collection[bytes]) -> None:
+    """Delete what says that it belongs to a group: `Groups.spares` of it. Is that safe? Yes where
+    its packs were all deleted on purpose (`Groups.within`); else that is for `upkeep.py`."""
+    for name in sorted(names):
         sealed.delete(Kind.PARITY, name.hex())
 
 

@@ -54,11 +54,11 @@ class VerbatimCopies:
         blob: bytes | memoryview,
         plain_length: int,
         data_key: DataKey | None,
-    ) -> None:
+    ) -> PackRef:
         """Append a sealed blob to a pack of this kind; the caller has verified its bytes.
 
-        data_key: the one it is sealed with, None for map nodes. Raises ObjectDamaged where it is
-        another one, and what a store raises.
+        data_key: the one it is sealed with, None for map nodes. Returns the pack that will hold it.
+        Raises ObjectDamaged where the blob names another key, and what a store raises.
         """
         own_key = _own_key(kind, content_id, blob, data_key)
         pack = self._open.get(kind)
@@ -73,6 +73,7 @@ class VerbatimCopies:
         self.stored += len(blob)
         if pack.builder.size >= PACK_SIZE:
             self._close(pack)
+        return pack.ref
 
     def flush(self) -> frozenset[PackRef]:
         """Return when all that was added is durable and indexed: the packs since the last flush."""

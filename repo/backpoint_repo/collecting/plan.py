@@ -1,0 +1,135 @@
+"""Which packs go: dead ones, and those worth copying what is live in them. Pure.
+
+Decides by sizes alone, and says why of every pack, for `--dry-run`. How much of a pack is live, and
+what forbids to touch it, is found out by `pack_usage.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from backpoint_repo.format import Kind
+from backpoint_repo.index_segment import PackRef
+from backpoint_repo.pack import PACK_SIZE
+from backpoint_repo.verbatim_copy import KEYS_MAX
+
+SPARSE_WASTE: Final = 0.25
+"""Share of waste from which a pack is copied: three bytes are moved for each that is won at worst,
+and what stays wasted is a seventh or so of a repository."""
+SMALL: Final = PACK_SIZE // 4
+"""Packs below this are merged: each costs a request, a directory and a file."""
+SMALL_MANY: Final = 100
+"""So many small packs are merged although they do not fill one."""
+GIANT: Final = 8 * PACK_SIZE
+"""Packs above this, which no program of ours writes, are not copied: memory is bounded by this."""
+
+
+@dataclass(frozen=True)
+class PackUsage:
+    """size: of the object; live, waste: of the sealed blobs that something needs, and nothing;
+    all in bytes. keys: data keys it lists. held: why it must be left alone whatever it holds, for
+    the user."""
+
+    pack: PackRef
+    size: int
+    live: int
+    waste: int
+    keys: int = 0
+    held: str | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether copying the rest is worth it."""
+        return self.waste > 0 and self.waste >= SPARSE_WASTE * (self.live + self.waste)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is one of those that are merged. One with many keys is as large as it gets."""
+        return self.size < SMALL and self.keys < KEYS_MAX // 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a pack, and why, for the user."""
+
+    usage: PackUsage
+    reason: str
+
+
+@dataclass(frozen=True)
+class CollectionPlan:
+    """dead: go as they are. repack: go when what is live in them is copied, in this order. kept."""
+
+    dead: tuple[Verdict, ...]
+    repack: tuple[Verdict, ...]
+    kept: tuple[Verdict, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes that the repository becomes smaller."""
+        return sum(verdict.usage.size for verdict in self.dead) + sum(
+            verdict.usage.waste for verdict in self.repack
+        )
+
+    @property
+    def copied(self) -> int:
+        """Bytes that are copied for it."""
+        return sum(verdict.usage.live for verdict in self.repack)
+
+
+def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> CollectionPlan:
+    """max_repack: bytes that may be copied, None: any number."""
+    dead, sparse, small, kept = [], list[PackUsage](), list[PackUsage](), list[Verdict]()
+    for usage in sorted(usages, key=lambda usage: usage.pack):
+        if usage.held is not None:
+            kept.append(Verdict(usage, usage.held))
+        elif usage.live == 0:
+            dead.append(Verdict(usage, "nothing needs it"))
+        elif usage.size > GIANT:
+            kept.append(Verdict(usage, "too large to be copied"))
+        elif usage.sparse:
+            sparse.append(usage)
+        elif usage.small:
+            small.append(usage)
+        else:
+            kept.append(Verdict(usage, "in use"))
+    wanted = [Verdict(usage, f"{_percent(usage)} % of it is waste") for usage in _by_worth(sparse)]
+    for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
+        mine = [usage for usage in small if usage.pack.kind is kind]
+        if worth_merging(mine):
+            wanted += [Verdict(usage, "small: merged with others") for usage in mine]
+        else:
+            kept += [Verdict(usage, "small, but there are too few to merge") for usage in mine]
+    repack, later = _within(wanted, max_repack)
+    return CollectionPlan(tuple(dead), tuple(repack), (*kept, *later))
+
+
+def worth_merging(small: Sequence[PackUsage]) -> bool:
+    """Whether small packs of one kind fill a pack together, or are a crowd."""
+    return len(small) >= SMALL_MANY or sum(usage.live for usage in small) >= PACK_SIZE
+
+
+def _within(
+    wanted: Sequence[Verdict], max_repack: int | None
+) -> tuple[list[Verdict], list[Verdict]]:
+    """What may be copied, in order, and what must wait. One that does not fit does not keep those
+    behind it from being copied."""
+    taken, later, copied = [], [], 0
+    for verdict in wanted:
+        if max_repack is None or copied + verdict.usage.live <= max_repack:
+            taken.append(verdict)
+            copied += verdict.usage.live
+        else:
+            later.append(Verdict(verdict.usage, f"{verdict.reason}, beyond what may be copied"))
+    return taken, later
+
+
+def _by_worth(sparse: Iterable[PackUsage]) -> list[PackUsage]:
+    """Most won for each byte copied first."""
+    return sorted(sparse, key=lambda usage: (-usage.waste / max(1, usage.live), usage.pack))
+
+
+def _percent(usage: PackUsage) -> int:
+    return 100 * usage.waste // (usage.live + usage.waste)

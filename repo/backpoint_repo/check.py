@@ -26,6 +26,7 @@ from backpoint_repo.scrubbing.harm import (
     sorted_by_harm,
 )
 from backpoint_repo.scrubbing.reading_book import ReadingBook, closest_depth
+from backpoint_repo.scrubbing.readings import ages_of
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.trash import read_trash
 
@@ -43,7 +44,8 @@ def check_repository(
     that finds rot, not what a hostile agent stored. What cannot be read now is in the report.
     """
     progress = progress or Silent()
-    damaged, unreadable = check_objects(repository.sealed, progress)
+    reads = read_share is not None
+    damaged, unreadable = check_objects(repository.sealed, progress, read_spares=reads)
     stored = load_points(repository.sealed)
     repository.index.refresh()
     unlisted = repository.index.learn_unlisted_packs()
@@ -55,7 +57,7 @@ def check_repository(
     trashed = _trashed(repository.sealed)
     book = ReadingBook(repository.sealed, packs.present - trashed, repository.clock())
     notes = [*packs.notes, *marks.trouble, *trouble, *_oddities(repository, unlisted)]
-    if read_share is not None and repository.sealed.keyring.owner_private is None:
+    if reads and repository.sealed.keyring.owner_private is None:
         notes.append("data was compared as it was sealed; only the owner's key can open it")
     missing = {_key(pack) for pack in packs.missing}
     notes += [
@@ -73,7 +75,7 @@ def check_repository(
         unreadable=(*unreadable, *stored.blocked, *packs.unreadable, *harm.unreadable),
         marked=marked,
         in_trash=len(packs.present & trashed),
-        ages=book.readings.ages(closest_depth(repository.sealed)),
+        ages=ages_of(book.readings.last_good(closest_depth(repository.sealed))),
         notes=tuple(notes),
     )
 

@@ -6,6 +6,7 @@ are refreshed, segments merged, trash emptied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -16,6 +17,8 @@ from backpoint_repo.format import ID_SIZE, Kind, object_key
 from backpoint_repo.index_segment import decode_table
 from backpoint_repo.key_slots import verify_slot
 from backpoint_repo.lease_book import read_leases
+from backpoint_repo.parity.group import Group, column_digest, columns_of, digest_at
+from backpoint_repo.parity.spare_object import read_column, read_group
 from backpoint_repo.point_note import verify_note
 from backpoint_repo.point_proof import verify_proof_note
 from backpoint_repo.policy import read_policy
@@ -26,14 +29,19 @@ from backpoint_repo.trash import pack_of
 
 
 def check_objects(
-    sealed: SealedStore, progress: PhaseProgress
+    sealed: SealedStore, progress: PhaseProgress, *, read_spares: bool = False
 ) -> tuple[list[DamagedObject], list[str]]:
-    """What is wrong, and why others cannot be read now. Raises what listing them raises."""
+    """What is wrong, and why others cannot be read now. Raises what listing them raises.
+
+    read_spares: whether those of parity are read in full.
+    """
     jobs = [(kind, name) for kind in _VERIFIERS for name in list(sealed.names(kind))]
     progress.phase("objects", len(jobs))
     problems, unreadable = dict[str, str](), list[str]()
     for kind, name in jobs:
-        verify = partial(_VERIFIERS[kind], sealed, name)
+        verify: Callable[[], object] = partial(_VERIFIERS[kind], sealed, name)
+        if kind is Kind.PARITY and read_spares:
+            verify = partial(_read_spare, sealed, name)
         _try(verify, object_key(kind, name), problems, unreadable)
         progress.advance(1)
     # What opens, and still says nothing that those who need it could go by.
@@ -78,6 +86,20 @@ def _verify_note(sealed: SealedStore, name: str) -> None:
     verify_proof_note(sealed, verify_note(sealed, name))
 
 
+def _verify_spare(sealed: SealedStore, name: str) -> Group:
+    if not re.fullmatch(r"[0-9a-f]{32}", name):
+        raise ObjectDamaged(f"{object_key(Kind.PARITY, name)}: no name of a spare")
+    return read_group(sealed, bytes.fromhex(name))
+
+
+def _read_spare(sealed: SealedStore, name: str) -> None:
+    group = _verify_spare(sealed, name)
+    (spare,) = [spare for spare in group.spares if spare.name.hex() == name]
+    for at in range(columns_of(group.size, group.column)):
+        if column_digest(read_column(sealed, group, spare, at)) != digest_at(spare.digests, at):
+            raise ObjectDamaged(f"{spare.key}: column {at} is not what was stored")
+
+
 def _opens(kind: Kind) -> Callable[[SealedStore, str], object]:
     return lambda sealed, name: sealed.get_record(kind, name)
 
@@ -104,6 +126,6 @@ _VERIFIERS: Final[Mapping[Kind, Callable[[SealedStore, str], object]]] = {
     Kind.NOTE: _verify_note,
     Kind.POLICY: _opens(Kind.POLICY),
     Kind.READING: read_rows,
-    Kind.PARITY: _opens(Kind.PARITY),
+    Kind.PARITY: _verify_spare,
 }
 """Reads an object of a kind, given its name; raises ObjectDamaged where it is wrong."""

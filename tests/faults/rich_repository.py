@@ -17,13 +17,18 @@ from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import BackpointError
 from backpoint_repo.exclusions import mark_damaged
 from backpoint_repo.format import BLOCK_SIZE, FOLDERS, Kind, parse_header
+from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.key_slots import add_slot
 from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
+from backpoint_repo.parity.group_writer import Shape, StoredPack, write_group
 from backpoint_repo.point import Point
 from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
+from backpoint_repo.policy import Policy, put_policy
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository, open_repository
+from backpoint_repo.scrubbing.reading_book import ReadingBook
+from backpoint_repo.scrubbing.readings import OPENED, row_of, rows_of
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.local import LocalStore
 from small_repository import CHEAP, PASSPHRASE, StandingClock, new_repository
@@ -137,6 +142,13 @@ def _add_rare_objects(repository: Repository) -> None:
         put_note(
             sealed, PointNote(secrets.token_bytes(16), AFTERMATH, clock(), {"remove_s": number})
         )
+        put_policy(sealed, Policy(number * 60.0, (2, 2)), clock)
+    packs = [StoredPack(pack, size) for pack, size in pack_sizes(sealed)]
+    for one in packs[:2]:
+        row = row_of(one.pack, clock() - 60, OPENED)
+        ReadingBook(sealed, [one.pack], clock()).add(rows_of([row]), clock())
+    for chosen in (packs[:2], packs[2:4]):
+        write_group(sealed, chosen, Shape(2, 4096), lambda _: None)
 
 
 def _by_kind(store: Store, order: list[str]) -> dict[Kind, tuple[str, ...]]:

@@ -52,6 +52,9 @@ PARTNERS = {
     Kind.DAMAGE: Kind.INDEX,
     Kind.CATALOG: Kind.POINT,
     Kind.NOTE: Kind.LEASE,
+    Kind.POLICY: Kind.READING,
+    Kind.READING: Kind.PARITY,
+    Kind.PARITY: Kind.POLICY,
 }
 FLIPS = (
     *("flip magic", "flip kind", "flip version", "flip 8", "flip middle", "flip end"),

@@ -15,9 +15,9 @@ from typing import Final
 
 import trio
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
+from backpoint_repo.errors import RepositoryError
 from backpoint_repo.lease import MOUNT, REFRESH_S, Lease, LeaseTerms
-from backpoint_repo.pin import Pin, pin_of
+from backpoint_repo.pin import Pin
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
 from backpoint_repo.trash import read_trash
@@ -39,17 +39,18 @@ class MountLease:
         self._failed = False
         self._told_loss = False
 
-    def pinned(self, point_id: bytes) -> Callable[[], None]:
+    def pinned(self, pin: Pin) -> Callable[[], None]:
         """A file of the point was opened; to be called when it is closed."""
-        self._open[point_id] += 1
-        if self._open[point_id] == 1:
+        self._open[pin.point_id] += 1
+        if self._open[pin.point_id] == 1:
+            self._pins[pin.point_id] = pin
             self._changed.set()
-        return partial(self._unpin, point_id)
+        return partial(self._unpin, pin.point_id)
 
     def _unpin(self, point_id: bytes) -> None:
         self._open[point_id] -= 1
         if not self._open[point_id]:
-            del self._open[point_id]
+            del self._open[point_id], self._pins[point_id]
             self._changed.set()
 
     async def run(self) -> None:
@@ -61,7 +62,7 @@ class MountLease:
                 if epoch is not None:
                     # Only now: a lease that says "seen" must pin whatever was open when the trash
                     # it has seen was published.
-                    await trio.to_thread.run_sync(self._renew, epoch, tuple(sorted(self._open)))
+                    await trio.to_thread.run_sync(self._renew, epoch, tuple(self._pins.values()))
                 await trio.sleep(_CALM_S)
                 with trio.move_on_after(REFRESH_S):
                     await self._changed.wait()
@@ -79,29 +80,19 @@ class MountLease:
             self._tell(error)
             return None
 
-    def _renew(self, epoch: int, point_ids: tuple[bytes, ...]) -> None:
+    def _renew(self, epoch: int, pins: tuple[Pin, ...]) -> None:
         try:
-            terms = LeaseTerms(MOUNT, epoch, tuple(map(self._pin, point_ids)))
+            terms = LeaseTerms(MOUNT, epoch, pins)
             if self._lease is None:
                 session = secrets.token_bytes(POINT_ID_SIZE)
                 clock = self._repository.clock
                 self._lease = Lease(self._repository.sealed, session, terms, clock)
             else:
                 self._lease.refresh(terms)
-            self._pins = {pin.point_id: pin for pin in terms.pins}
             self._failed = False
             self._tell_loss()
         except RepositoryError as error:
             self._tell(error)
-
-    def _pin(self, point_id: bytes) -> Pin:
-        """Remembered: the point may be removed while its files are open."""
-        if (known := self._pins.get(point_id)) is not None:
-            return known
-        try:
-            return pin_of(self._repository.point(point_id))
-        except (ObjectMissing, ObjectDamaged, UnknownFormat):
-            return Pin(point_id)  # gone before it could be pinned, or nothing that can be read
 
     def _tell(self, error: RepositoryError) -> None:
         if not self._failed:

@@ -42,6 +42,7 @@ from backpoint_fusefs.told_once import ToldOnce
 from backpoint_fusefs.tree import LATEST, Tree
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.errors import RepositoryError
+from backpoint_repo.pin import pin_of
 from backpoint_repo.point_selector import format_time
 
 PROCESS_XATTR: Final = XATTR_PREFIX + b"process"
@@ -121,7 +122,7 @@ class PointRealm:
         content = parts.shelf.content(folder, role)
         label = f"{point_label(point)} {folder.name(role)}"
         # Without an await since the content was found: a pin and its file come together.
-        unpin = parts.lease.pinned(point.point_id)
+        unpin = parts.lease.pinned(pin_of(folder.point))
         return OpenFile(content, parts.workers, parts.budget, label, unpin)
 
     async def xattrs(self, inode: int) -> Mapping[bytes, bytes]:

@@ -40,6 +40,7 @@ from backpoint_repo.format import MAX_DISK_SIZE, Kind
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
+from backpoint_repo.lease_book import put_void
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
 from backpoint_repo.pin import pin_of
@@ -109,6 +110,7 @@ class BackupSession:
             self.parent = given_point(parts.sealed, parent)
         self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, self.parent)
         pins = (pin_of(self.parent),) if self.parent else ()
+        self._in_doubt = False
         self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
         self._workers = ThreadPoolExecutor(WORKERS, "seal")
         self._uploads = ThreadPoolExecutor(1, "upload")
@@ -232,8 +234,11 @@ class BackupSession:
             capture,
         )
         try:
+            self._in_doubt = True
             self._parts.sealed.put(Kind.POINT, self.point_id.hex(), point.encode())
+            self._in_doubt = False
         except ObjectExists:
+            self._in_doubt = False
             # Ours, where an earlier put arrived and only its answer was lost.
             ours = read_point(self._parts.sealed, self.point_id)
             if ours is not None:
@@ -317,9 +322,22 @@ class BackupSession:
         self.warnings.append(str(error))
 
     def _close(self) -> None:
+        if self._in_doubt:
+            self._end_doubt()
         self._lease.release()
         self._workers.shutdown(cancel_futures=True)
         self._uploads.shutdown(cancel_futures=True)
+
+    def _end_doubt(self) -> None:
+        """The point may still be on its way: nobody protects what it needs once the lease is gone.
+
+        Where its key cannot be taken either, the lease is left to expire; a collector takes the key
+        before it takes anything else.
+        """
+        try:
+            put_void(self._parts.sealed, self.point_id, self.point_id, self._parts.clock())
+        except RepositoryError:
+            self._lease.abandon()
 
 
 def _is_text(name: str) -> bool:

@@ -87,10 +87,11 @@ class Lease:
         with self._lock:
             if self._ended.is_set():
                 return
-            self._lost = self._lost or not self._stands()
             # What could not be put was not said: neither its terms nor its number count.
             terms = terms or self._terms
             self._put(self._number + 1, terms)
+            # After that: were the one before ended between a look and the put, nobody would know.
+            self._lost = self._lost or not self._stands()
             before = self._name(self._number)
             self._number, self._terms = self._number + 1, terms
             self._drop(before)
@@ -108,6 +109,10 @@ class Lease:
         thread = threading.Thread(target=run, name="lease", daemon=True)
         thread.start()
         return thread
+
+    def abandon(self) -> None:
+        """No more refreshing, and no release: the lease is to expire."""
+        self._ended.set()
 
     def release(self) -> None:
         """Give the lease back; harmless when repeated, and when the store is gone."""

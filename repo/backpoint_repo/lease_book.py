@@ -79,20 +79,35 @@ def revoke(sealed: SealedStore, session: bytes, by: bytes, now: float) -> bool:
     False where it has published already; the point says so then (`UNRELEASED`). Raises what a store
     raises.
     """
-    void = encode_record({"revoked": now, "by": by})
-    try:
-        sealed.put(Kind.VOID, session.hex(), void)
-        voided = True
-    except ObjectExists:
-        voided = _is_void(sealed, session)
-    if not voided:
+    while not (voided := put_void(sealed, session, by, now)):
         with contextlib.suppress(ObjectExists):
             put_note(sealed, PointNote(session, UNRELEASED, now, {}))
+        # Who removes a point looks for the note when the point is gone; so either they have seen
+        # it, or the point was gone before it was there, and the key is free for a VOID.
+        if _is_taken(sealed, session):
+            break
     # Only after that: as long as the lease is there, nobody deletes what the session relies on.
     for name in list(sealed.names(Kind.LEASE)):
         if name.startswith(session.hex()):
             sealed.delete(Kind.LEASE, name)
     return voided
+
+
+def put_void(sealed: SealedStore, session: bytes, by: bytes, now: float) -> bool:
+    """Take the key of a session's point; False where a point has it. by: a session id."""
+    try:
+        sealed.put(Kind.VOID, session.hex(), encode_record({"revoked": now, "by": by}))
+    except ObjectExists:
+        return _is_void(sealed, session)
+    return True
+
+
+def _is_taken(sealed: SealedStore, session: bytes) -> bool:
+    try:
+        sealed.store.size(object_key(Kind.POINT, session.hex()))
+    except ObjectMissing:
+        return False
+    return True
 
 
 def _is_void(sealed: SealedStore, session: bytes) -> bool:

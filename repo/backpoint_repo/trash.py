@@ -2,7 +2,8 @@
 
 A pack that is in trash never comes back: what is still needed of it is copied out before it goes.
 So a decision to delete it stays right, however late it is carried out and by whom. Epochs rise by
-one; whoever puts the next one knows that nobody has put trash since they looked. Decides what an
+one; whoever puts the next one knows that nobody has put trash since they looked, or finds out that
+they were too slow. Decides what an
 epoch's object says and how all of them are read, not what belongs into one (`collecting/`).
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing
 from backpoint_repo.format import Kind, object_key
@@ -25,10 +26,22 @@ _NAME: Final = re.compile(r"[0-9a-f]{16}")
 @dataclass(frozen=True)
 class Trash:
     """newest: every epoch up to it is in `epochs`, or was emptied and deleted. epochs: the packs of
-    each."""
+    each. swept: epochs up to this one are over, as the newest says: whatever an object of such an
+    epoch names, nobody sweeps it, and anybody may delete it."""
 
     newest: int
     epochs: Mapping[int, frozenset[PackRef]]
+    swept: int = 0
+
+    @property
+    def waiting(self) -> list[int]:
+        """Epochs that may still have packs to delete, oldest first."""
+        return sorted(epoch for epoch in self.epochs if epoch > self.swept)
+
+    @property
+    def over(self) -> list[int]:
+        """Epochs whose objects can be deleted."""
+        return sorted(epoch for epoch in self.epochs if epoch <= self.swept)
 
     @property
     def packs(self) -> frozenset[PackRef]:
@@ -45,19 +58,27 @@ def read_trash(sealed: SealedStore) -> Trash:
     # A listing may miss what is put while it runs, and see what is put a moment later. Whatever is
     # older than the newest one seen is there when a second listing begins.
     first = _epochs(sealed)
-    found = first | _epochs(sealed)
-    contents = {
-        epoch: packs for epoch in sorted(found) if (packs := _read(sealed, epoch)) is not None
-    }
-    return Trash(max(first, default=0), contents)
+    contents = {epoch: _read(sealed, epoch) for epoch in sorted(first | _epochs(sealed))}
+    there = {epoch: found for epoch, found in contents.items() if found is not None}
+    swept = there[max(there)].swept if there else 0
+    return Trash(
+        max(first, default=0), {epoch: found.packs for epoch, found in there.items()}, swept
+    )
 
 
 def put_trash(
-    sealed: SealedStore, epoch: int, packs: Collection[PackRef], by: bytes, now: float
+    sealed: SealedStore, epoch: int, packs: Collection[PackRef], swept: int, by: bytes, now: float
 ) -> bool:
-    """Publish an epoch; False where somebody else has it. by: the collector's session id."""
+    """Publish an epoch; False where somebody else has it. by: the collector's session id.
+
+    swept: the epoch up to which none of the packs in trash is there any more (found by listing
+    packs after all trash was read), at least that of the newest one before. Who was slow may take
+    the number of an epoch that came and went: so read all trash again before sweeping, and sweep
+    only what is `waiting`.
+    """
     rows = [bytes([pack.kind]) + pack.name for pack in sorted(packs)]
-    payload = encode_record({"epoch": epoch, "packs": rows, "created": now, "by": by})
+    record = {"epoch": epoch, "packs": rows, "swept": swept, "created": now, "by": by}
+    payload = encode_record(record)
     try:
         sealed.put(Kind.TRASH, _name(epoch), payload)
     except ObjectExists:
@@ -66,7 +87,8 @@ def put_trash(
 
 
 def drop_trash(sealed: SealedStore, epoch: int) -> None:
-    """To be called when all its packs are gone, and never for the newest epoch."""
+    """To be called for what is `over`, and for nothing else: then nobody who is slow can take a
+    number that leases have seen and that still means something."""
     sealed.delete(Kind.TRASH, _name(epoch))
 
 
@@ -82,7 +104,12 @@ def _epochs(sealed: SealedStore) -> set[int]:
     return {int(name, 16) for name in sealed.names(Kind.TRASH) if _NAME.fullmatch(name)}
 
 
-def _read(sealed: SealedStore, epoch: int) -> frozenset[PackRef] | None:
+class _Epoch(NamedTuple):
+    packs: frozenset[PackRef]
+    swept: int
+
+
+def _read(sealed: SealedStore, epoch: int) -> _Epoch | None:
     key = object_key(Kind.TRASH, _name(epoch))
     try:
         record = sealed.get_record(Kind.TRASH, _name(epoch))
@@ -90,7 +117,10 @@ def _read(sealed: SealedStore, epoch: int) -> frozenset[PackRef] | None:
         return None  # emptied between listing and reading: its packs are gone
     if record.natural("epoch") != epoch:
         raise ObjectDamaged(f"{key}: says another epoch than its name")
-    return frozenset(pack_of(row, key) for row in record.items("packs", bytes))
+    swept = 0 if record.optional("swept", int) is None else record.natural("swept")
+    if swept >= epoch:
+        raise ObjectDamaged(f"{key}: says that it is over itself")
+    return _Epoch(frozenset(pack_of(row, key) for row in record.items("packs", bytes)), swept)
 
 
 def _name(epoch: int) -> str:

@@ -12,7 +12,6 @@ import pytest
 
 from backpoint_repo.check import check_repository
 from backpoint_repo.errors import StoreFull, StoreReadOnly, StoreUnavailable
-from backpoint_repo.format import Kind
 from backpoint_repo.repository import open_repository
 from backpoint_repo.store.local import LocalStore
 from backpoint_repo.store.memory import MemoryStore
@@ -23,7 +22,6 @@ from small_repository import (
     StandingClock,
     assert_clean,
     back_up,
-    keys_of,
     new_repository,
     read_disk,
 )
@@ -69,7 +67,7 @@ def test_at_every_call(fault: type[StoreUnavailable], moment: str, stays: bool) 
             published = True
         except fault:
             failed = True
-        points = len(keys_of(inner, Kind.POINT))
+        points = len(open_repository(inner, PASSPHRASE).catalog.refresh())
         method, key = store.calls[at - 1]
         arrived = moment == AFTER and method == "put" and key.startswith("points/")
         assert points == (2 if published or arrived else 1), (method, key)

@@ -23,9 +23,9 @@ NODES = PackRef(Kind.NODE_PACK, b"n" * 16)
 
 def test_epochs_are_published_once(repository: Repository) -> None:
     assert read_trash(repository.sealed).newest == 0
-    assert put_trash(repository.sealed, 1, {DATA}, BY, NOON)
-    assert not put_trash(repository.sealed, 1, {NODES}, BY, NOON)
-    assert put_trash(repository.sealed, 2, {NODES}, BY, NOON)
+    assert put_trash(repository.sealed, 1, {DATA}, 0, BY, NOON)
+    assert not put_trash(repository.sealed, 1, {NODES}, 0, BY, NOON)
+    assert put_trash(repository.sealed, 2, {NODES}, 0, BY, NOON)
     trash = read_trash(repository.sealed)
     assert trash.newest == 2
     assert dict(trash.epochs) == {1: {DATA}, 2: {NODES}}
@@ -58,8 +58,8 @@ class PublishedUnderTheList(MemoryStore):
         if self.due and prefix.startswith("trash"):
             self.due = False
             assert self.repository is not None
-            put_trash(self.repository.sealed, 1, {DATA}, BY, NOON)
-            put_trash(self.repository.sealed, 2, {NODES}, BY, NOON)
+            put_trash(self.repository.sealed, 1, {DATA}, 0, BY, NOON)
+            put_trash(self.repository.sealed, 2, {NODES}, 0, BY, NOON)
             yield from (found for found in super().list(prefix) if found.key.endswith("2"))
         else:
             yield from super().list(prefix)
@@ -74,3 +74,22 @@ def test_whoever_has_seen_an_epoch_has_seen_those_before_it() -> None:
     trash = read_trash(store.repository.sealed)
     assert trash.newest == 2
     assert trash.packs == {DATA, NODES}
+
+
+def test_the_newest_says_what_is_over(repository: Repository) -> None:
+    """Who was slow can take the number of an epoch that came and went; it means nothing then."""
+    for epoch, swept in ((1, 0), (2, 0), (3, 2)):
+        assert put_trash(repository.sealed, epoch, {DATA}, swept, BY, NOON)
+    trash = read_trash(repository.sealed)
+    assert (trash.waiting, trash.over) == ([3], [1, 2])
+    for epoch in trash.over:
+        drop_trash(repository.sealed, epoch)
+    assert put_trash(repository.sealed, 2, {NODES}, 0, BY, NOON)
+    trash = read_trash(repository.sealed)
+    assert (trash.newest, trash.waiting, trash.over) == (3, [3], [2])
+
+
+def test_an_epoch_that_says_it_is_over_itself(repository: Repository) -> None:
+    put_trash(repository.sealed, 1, {DATA}, 1, BY, NOON)
+    with pytest.raises(ObjectDamaged, match="over itself"):
+        read_trash(repository.sealed)

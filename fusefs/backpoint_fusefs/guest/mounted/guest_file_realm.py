@@ -88,7 +88,7 @@ class GuestFileRealm:
 
     def _pinned(self, seen: SeenFile) -> Callable[[], None]:
         """The point's data and its view stay; to be called when the file is closed."""
-        unpin = self._parts.lease.pinned(seen.point.point_id)
+        unpin = self._parts.lease.pinned(seen.view.pin)
         seen.view.open_files += 1
 
         def closed() -> None:

@@ -36,6 +36,7 @@ from backpoint_fusefs.inodes import Number
 from backpoint_fusefs.point_realm import MountParts, PointRealm, point_label
 from backpoint_fusefs.realm import Stale
 from backpoint_repo.catalog import PointSummary
+from backpoint_repo.pin import pin_of
 
 _VIEWS_KEPT: Final = 32
 """Points whose volumes are known; how many processes there are, `parser_pool.py` decides."""
@@ -89,7 +90,9 @@ class GuestPlaces:
             view = self._views.get(point.point_id)
             if view is None:
                 disks = self._parts.shelf.disks(folder)
-                view = GuestView(PointGuest(disks, self._pool), point_label(point))
+                view = GuestView(
+                    PointGuest(disks, self._pool), point_label(point), pin_of(folder.point)
+                )
                 self._views[point.point_id] = view
         self._views.move_to_end(point.point_id)
         if len(self._views) > _VIEWS_KEPT:

@@ -20,6 +20,7 @@ from backpoint_fusefs.guest.guest_root import GuestRoot, RootMount, root_of
 from backpoint_fusefs.guest.mounted.asked_volume import AskedVolume
 from backpoint_fusefs.guest.point_guest import PointGuest, problem_of
 from backpoint_fusefs.guest.volume import Volume
+from backpoint_repo.pin import Pin
 
 ROOT: Final = b"root"
 WHY: Final = b"WHY.txt"
@@ -60,11 +61,12 @@ Target = TreeTop | Extra
 
 
 class GuestView:
-    """tell: says a failure in the log. label: of the point, for messages."""
+    """label: of the point, for messages. pin: what reading it needs of the repository."""
 
-    def __init__(self, guest: PointGuest, label: str) -> None:
+    def __init__(self, guest: PointGuest, label: str, pin: Pin) -> None:
         self._guest = guest
         self.label = label
+        self.pin = pin
         self.open_files = 0
         self.extras: dict[int, Extra] = {}
         self._busy = trio.Lock()

@@ -37,6 +37,7 @@ from backpoint_fusefs.point_shelf import PointShelf
 from backpoint_fusefs.realm import Stale
 from backpoint_repo.errors import BackpointError
 from backpoint_repo.image_reader import ImageReader
+from backpoint_repo.pin import Pin
 
 LIVE_WORKERS: Final = 8
 """Threads that may wait for the sessions' disk. Not those that decode: whoever reads a point must
@@ -252,7 +253,9 @@ class LiveSessions:
         point_id = held.session.record.point_id
         pinned = self._pins.get(held.number)
         if pinned is None or pinned[0] != point_id:
-            self._pins[held.number] = point_id, self._lease.pinned(bytes.fromhex(point_id))
+            # The session's hold keeps the point itself, so its id says enough.
+            pin = Pin(bytes.fromhex(point_id))
+            self._pins[held.number] = point_id, self._lease.pinned(pin)
             if pinned is not None:
                 pinned[1]()
 

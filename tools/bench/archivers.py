@@ -141,7 +141,7 @@ class Borg2(Borg):
         return self._command(None, repo, "mount", "--foreground", str(at))
 
     def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
-        prune = self._command(None, repo, "prune", "--keep-last", "1", vm)
+        prune = self._command(None, repo, "prune", "--keep", "1", vm)
         return prune, self._command(None, repo, "compact")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -15,8 +15,9 @@ _AHEAD: Final = 2 * _THREADS
 
 def in_threads(
     jobs: Iterable[Callable[[], T]], abandon: Callable[[], None] = lambda: None
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Results in the order of the jobs, which are drawn as there is room. A job's error is raised.
+    To be closed by whoever may not want all of them.
 
     abandon: called when it ends early (an error, a signal, nobody wants more) before the jobs that
     run are waited for, so that they may end early, too.

@@ -65,19 +65,18 @@ class Readings:
         newest: NDArray[np.float64] = self._times[:, depth:].max(axis=1, initial=-np.inf)
         return newest
 
-    def ages(self, depth: int) -> PackAges:
-        """Of all `packs`, read at least so closely."""
-        newest = self.last_good(depth)
-        read = newest[np.isfinite(newest)]
-        oldest = float(read.min()) if len(read) else None
-        return PackAges(len(newest) - len(read), oldest)
-
     def rows(self) -> Rows:
         """All that is known, as it is stored."""
         at, depth = np.nonzero(np.isfinite(self._times))
         rows = np.empty(len(at), ROW)
         rows["pack"], rows["time"], rows["depth"] = self._keys[at], self._times[at, depth], depth
         return rows
+
+
+def ages_of(last_good: NDArray[np.float64]) -> PackAges:
+    """last_good: as `Readings.last_good`."""
+    read = last_good[np.isfinite(last_good)]
+    return PackAges(len(last_good) - len(read), float(read.min()) if len(read) else None)
 
 
 def row_of(pack: PackRef, time: float, depth: int) -> tuple[bytes, float, int]:

@@ -1,7 +1,8 @@
 """The mount's lease: tells collectors which points have files open, so that their data stays.
 
-Decides when it is renewed: every minute, and soon after a point is opened or closed. A store that
-cannot be written to costs the protection, not the mount.
+Decides when it is renewed: every minute, soon after a point is opened or closed, and when trash
+appears that a collector would delete. A store that cannot be written to costs the protection, not
+the mount.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from backpoint_repo.lease import MOUNT, REFRESH_S, Lease, LeaseTerms
 from backpoint_repo.pin import Pin
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
-from backpoint_repo.trash import read_trash
+from backpoint_repo.trash import newest_epoch
 
 _CALM_S: Final = 1.0
 """Between two renewals: programs open and close files in bursts."""
+_LOOK_S: Final = 10.0
+"""Between two looks for new trash: so long a collector waits for a mount, at most."""
 _LOG = logging.getLogger("backpoint.mount")
 
 
@@ -65,17 +68,25 @@ class MountLease:
                     await trio.to_thread.run_sync(self._renew, epoch, tuple(self._pins.values()))
                 await trio.sleep(_CALM_S)
                 with trio.move_on_after(REFRESH_S):
-                    await self._changed.wait()
+                    await self._news(epoch)
         finally:
             if self._lease is not None:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._lease.release)
 
+    async def _news(self, epoch: int | None) -> None:
+        """Returns when something was opened or closed, or there is trash beyond this epoch."""
+        while not self._changed.is_set():
+            with trio.move_on_after(_LOOK_S):
+                await self._changed.wait()
+            if await trio.to_thread.run_sync(self._newest_epoch) != epoch:
+                return
+
     def _newest_epoch(self) -> int | None:
         """None where it cannot be told now."""
         try:
             # A mount refers to nothing by itself, so all trash there is may be declared seen.
-            return read_trash(self._repository.sealed).newest
+            return newest_epoch(self._repository.sealed)
         except RepositoryError as error:
             self._tell(error)
             return None

@@ -66,6 +66,11 @@ def read_trash(sealed: SealedStore) -> Trash:
     )
 
 
+def newest_epoch(sealed: SealedStore) -> int:
+    """As `Trash.newest`, from one listing: for who refers to no pack of its own accord."""
+    return max(_epochs(sealed), default=0)
+
+
 def put_trash(
     sealed: SealedStore, epoch: int, packs: Collection[PackRef], swept: int, by: bytes, now: float
 ) -> bool:

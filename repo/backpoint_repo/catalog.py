@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
+from collections.abc import Collection
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -99,6 +100,23 @@ class Catalog:
                 self._objects -= old
             elif len(bare) > COMPACT_AFTER:
                 self._write(bare)
+
+    def forget(self, removed: Collection[str]) -> None:
+        """Write the catalogue anew without points that have been removed, so that `gone` tells of
+        lost ones only. Where others are gone, too, nothing is done: nobody has noticed them yet."""
+        with self._lock:
+            self._load_objects()
+            there = set(self._sealed.names(Kind.POINT))
+            gone = self._covered - there
+            if not gone or not gone <= set(removed):
+                return
+            present = {name for name in self._known.keys() & there if name not in self.broken}
+            old = set(self._objects)
+            self._covered = set()
+            self._write(present)
+            for name in old:
+                self._sealed.delete(Kind.CATALOG, name)
+            self._objects -= old
 
     def _write(self, names: set[str]) -> None:
         rows: list[list[Any]] = []

@@ -1,14 +1,16 @@
 """Holds: who needs a point kept, beside the point. No retention removes a held one.
 
 A note on the point (see `point_note.py`), one for each holder; it has no lease's lifetime, because
-a session on a machine that is switched off for a month needs its point all the same.
+a session on a machine that is switched off for a month needs its point all the same. Holders that
+begin with zeros are people, who name no session.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+import secrets
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,14 +20,19 @@ from backpoint_repo.errors import (
     ObjectExists,
     ObjectMissing,
     StoreUnavailable,
+    UnknownFormat,
     UsageError,
 )
 from backpoint_repo.format import Kind
+from backpoint_repo.lease_book import read_leases
 from backpoint_repo.point_note import PointNote, put_note, read_note
 from backpoint_repo.sealed_store import SealedStore
 
+REMOVING: Final = "prune"
+"""Purpose of a lease that pins the points which its session is about to remove."""
 _TOPIC: Final = "hold"
 _HOLDER: Final = re.compile(r"[0-9a-f]{16}")
+_BY_HAND: Final = "0" * 8
 _NOTE_NAME: Final = re.compile(rf"([0-9a-f]{{32}})-{_TOPIC}([0-9a-f]{{16}})")
 
 
@@ -44,26 +51,32 @@ class Hold:
         """Whether the point must stay at `now`, seconds since 1970."""
         return self.until is None or now < self.until
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person put it, and no session depends on it."""
+        return self.holder.startswith(_BY_HAND)
+
+
+def new_hand() -> str:
+    """The holder of a hold that a person is about to put."""
+    return _BY_HAND + secrets.token_hex(4)
+
 
 def put_hold(sealed: SealedStore, hold: Hold) -> None:
     """Harmless where this holder has one on the point already, which then stays as it is.
 
-    Raises ObjectMissing where the point is not there (any more), UsageError, and what a store
-    raises.
+    Raises ObjectMissing where the point is not there (any more) or is about to go, UsageError, and
+    what a store raises.
     """
     facts: dict[str, Any] = {"why": hold.why, "since": hold.since, "until": hold.until}
     with contextlib.suppress(ObjectExists):
         put_note(sealed, PointNote(hold.point_id, _topic(hold.holder), hold.since, facts))
-    # Looked at only now: whoever removes points looks for holds again after removing, and puts
-    # back what is held. So either they see the hold, or the point is gone here.
-    try:
-        point = read_point(sealed, hold.point_id)
-    except ObjectMissing:
-        point = None
-    if point is None:
+    # Looked at only now: whoever removes points pins them first and looks for holds after that. So
+    # either they see the hold, or they are seen here.
+    if why := _refusal(sealed, hold.point_id):
         with contextlib.suppress(StoreUnavailable):
             drop_hold(sealed, hold.point_id, hold.holder)
-        raise ObjectMissing(f"points/{hold.point_id.hex()} is gone, so nothing can stand on it")
+        raise ObjectMissing(f"points/{hold.point_id.hex()} {why}")
 
 
 def drop_hold(sealed: SealedStore, point_id: bytes, holder: str) -> None:
@@ -96,8 +109,55 @@ def read_holds(sealed: SealedStore) -> list[Hold]:
     return found
 
 
+def held_points(
+    sealed: SealedStore, names: Iterable[str], among: Collection[bytes], now: float
+) -> dict[bytes, str]:
+    """Why points must stay at `now`, by id; also of such whose object is not there now.
+
+    names: of all notes, as they were just listed. A hold that cannot be read holds. Raises what a
+    store raises.
+    """
+    found = {}
+    for point_id, holder in _among(names):
+        if point_id not in among:
+            continue
+        try:
+            note = read_note(sealed, point_id, _topic(holder))
+            hold = None if note is None else _decoded(note, holder)
+        except (ObjectDamaged, UnknownFormat) as error:
+            found[point_id] = f"a hold on it cannot be read: {error}"
+        else:
+            if hold is not None and hold.holds_at(now):
+                found[point_id] = f"held: {hold.why}"
+    return found
+
+
+def is_hold(name: str) -> bool:
+    """Whether a note of this name is a hold."""
+    return _NOTE_NAME.fullmatch(name) is not None
+
+
+def _refusal(sealed: SealedStore, point_id: bytes) -> str:
+    """Why a point cannot be held; nothing where it can."""
+    for lease in read_leases(sealed):
+        if lease.purpose == REMOVING and point_id in lease.pins:
+            return (
+                f"is being removed just now by {lease.title}; take another point, or try again "
+                "when that has ended (see `backpoint leases`)"
+            )
+    try:
+        point = read_point(sealed, point_id)
+    except ObjectMissing:
+        point = None
+    return "is gone, so nothing can stand on it" if point is None else ""
+
+
 def _held(sealed: SealedStore) -> Iterator[tuple[bytes, str]]:
-    for name in sealed.names(Kind.NOTE):
+    return _among(sealed.names(Kind.NOTE))
+
+
+def _among(names: Iterable[str]) -> Iterator[tuple[bytes, str]]:
+    for name in names:
         if match := _NOTE_NAME.fullmatch(name):
             yield bytes.fromhex(match[1]), match[2]
 

@@ -1,5 +1,5 @@
 """The demo: running VMs of a vCenter are backed up, changed, backed up again, mounted, run
-from the backup and restored.
+from the backup and restored; and what was kept is thinned out, scrubbed and healed.
 
 Decides the order of the steps; what each must prove is with the step, and a step that proves
 nothing is not here. Talks to Backpoint only through its command line, as a user would, and to the
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import backup_steps, live_steps, restore_steps
+from tools import backup_steps, lifecycle_steps, live_steps, restore_steps
 from tools.demo_config import SESSIONS
 from tools.play import Play, unmounted_at_the_end
 from tools.stage import Stage, StepFailed
@@ -65,6 +65,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "BACKPOINT_REPO": str(folder / "repository"),
         "BACKPOINT_PASSPHRASE_FILE": str(passphrase),
         "BACKPOINT_CONFIG": str(folder / "backpoint.toml"),
+        "BACKPOINT_CACHE": str(folder / "cache"),
         "BACKPOINT_LIVE": str(folder / SESSIONS),
         "XDG_STATE_HOME": str(folder),
     }
@@ -77,6 +78,7 @@ def _tell(stage: Stage, folder: Path) -> None:
         opened.enter_context(unmounted_at_the_end(play))
         _back_up(play)
         _get_back(play)
+        _keep_for_years(play)
 
 
 def _back_up(play: Play) -> None:
@@ -91,7 +93,6 @@ def _back_up(play: Play) -> None:
 
 
 def _get_back(play: Play) -> None:
-    stage = play.stage
     restore_steps.refuse_the_agent(play)
     restore_steps.copy_files_out(play)
     restore_steps.restore_as_new(play)
@@ -99,6 +100,13 @@ def _get_back(play: Play) -> None:
     live_steps.prove(play)
     live_steps.try_and_keep(play)
     live_steps.run_in_vcenter(play)
+
+
+def _keep_for_years(play: Play) -> None:
+    stage = play.stage
+    lifecycle_steps.thin_out(play)
+    lifecycle_steps.give_space_back(play)
+    lifecycle_steps.rot_and_heal(play)
     with stage.step("where all stands; every stored byte is checked"):
         play.agent("status")
         stage.run("backpoint", "check", "--read-data")

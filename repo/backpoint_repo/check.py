@@ -53,7 +53,7 @@ def check_repository(
     marks = _earlier_marks(repository, packs)
     harm = find_harm(repository, stored.points, packs.bad_copies, progress)
     marked, trouble = _mark(repository, packs, harm, marks)
-    harmful, harmless = sorted_by_harm(packs.damaged, packs.bad_copies, harm.hurting)
+    harmful, harmless = sorted_by_harm(packs.damaged, harm)
     trashed = _trashed(repository.sealed)
     book = ReadingBook(repository.sealed, packs.present - trashed, repository.clock())
     notes = [*packs.notes, *marks.trouble, *trouble, *_oddities(repository, unlisted)]
@@ -97,13 +97,13 @@ def _check_packs(
 
 
 def _earlier_marks(repository: Repository, packs: PackFindings) -> _Marks:
-    """Take over the marks of what was not read now."""
+    """Take over the marks of what is there and was not read now."""
     try:
         known = read_exclusions(repository.sealed).damaged
     except BackpointError as error:
         return _Marks(trouble=(f"what was marked as damaged is not known: {error}",))
     for copy in known:
-        if copy[1] not in packs.read:
+        if copy[1] not in packs.read and copy[1] not in packs.missing:
             packs.bad_copies.setdefault(copy, "an earlier check marked it as damaged")
     return _Marks(known)
 
@@ -111,17 +111,12 @@ def _earlier_marks(repository: Repository, packs: PackFindings) -> _Marks:
 def _mark(
     repository: Repository, packs: PackFindings, harm: Harm, marks: _Marks
 ) -> tuple[int, list[str]]:
-    """Mark what is bad and not marked yet. A pack that a collector took is marked by nobody: copies
-    that went away are told only where a point needs them.
+    """Mark what is bad and not marked yet. Of packs that are gone only what a point needs: a
+    collector takes packs, and the index may name them for a while.
 
     A store that cannot be written is worth a note only.
     """
-    fresh = [
-        (content_id, pack)
-        for content_id, pack in packs.bad_copies
-        if (content_id, pack) not in marks.known
-        and (pack not in packs.missing or content_id in harm.hurting)
-    ]
+    fresh = (packs.bad_copies.keys() | harm.hurting.keys()) - marks.known
     if marks.trouble or not fresh:
         return 0, []
     try:

@@ -69,8 +69,6 @@ class PackCheck:
         findings = PackFindings(present=present, missing=frozenset(rows.keys() - present))
         for pack in sorted(findings.missing):
             findings.damaged.append(DamagedObject(_key(pack), "the pack is missing"))
-            for content_id in rows[pack].ids():
-                findings.bad_copies[content_id, pack] = "its pack is missing"
         jobs = (
             partial(self._check, pack, rows.get(pack), _drawn(read_share))
             for pack in sorted(present)

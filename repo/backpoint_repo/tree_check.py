@@ -1,7 +1,8 @@
 """Does every point's tree lead to chunks that are there? Walks maps; shared subtrees are walked
 once.
 
-Turns bad copies into what they mean for people: which ranges of which disks of which points.
+Turns bad copies into what they mean for people: which ranges of which disks of which points. What
+is good is for the index to say.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
 
 from backpoint_repo.check_report import HurtRange
 from backpoint_repo.disk_map import DiskMap
@@ -27,8 +30,17 @@ class _Hurt(NamedTuple):
     problem: str
 
 
+class _Node(NamedTuple):
+    """known: whether it has a good copy."""
+
+    node_id: bytes
+    level: int
+    number: int
+    known: bool
+
+
 class TreeCheck:
-    """For one thread. bad_copies: (content id, pack) -> reason, as `pack_check.py` found them."""
+    """For one thread."""
 
     def __init__(
         self,
@@ -36,13 +48,14 @@ class TreeCheck:
         load_node: Callable[[bytes], bytes],
         bad_copies: Mapping[tuple[bytes, PackRef], str],
     ) -> None:
+        """index: whose `known` says what has a good copy. bad_copies: (content id, pack) -> what is
+        wrong with it, as far as that was found out."""
         self._index = index
         self._load = load_node
         self._bad_copies = bad_copies
-        self._bad_ids = {content_id for content_id, _ in bad_copies}
         self._good_nodes: set[bytes] = set()
-        self.hurting: set[bytes] = set()
-        """Ids of chunks and nodes that hurt a point looked at so far."""
+        self.hurting: dict[tuple[bytes, PackRef], str] = {}
+        """Copies that hurt a point looked at so far, because no other is good, and why."""
 
     def hurt_ranges(self, point: Point) -> list[HurtRange]:
         """What of a point cannot be read right; empty if all is well. Raises StoreUnavailable."""
@@ -61,44 +74,40 @@ class TreeCheck:
         if not disk_map.geometry.leaves:
             return []
         hurt: list[_Hurt] = []
-        self._walk(disk_map, disk.root, disk_map.geometry.height, 0, hurt)
+        known = disk.root != HOLE and bool(self._index.known(ids_of([disk.root]))[0])
+        self._walk(disk_map, _Node(disk.root, disk_map.geometry.height, 0, known), hurt)
         return [item._replace(length=min(item.length, disk.size - item.offset)) for item in hurt]
 
-    def _walk(
-        self, disk_map: DiskMap, node_id: bytes, level: int, index: int, hurt: list[_Hurt]
-    ) -> None:
-        if node_id == HOLE or node_id in self._good_nodes:
+    def _walk(self, disk_map: DiskMap, node: _Node, hurt: list[_Hurt]) -> None:
+        if node.node_id == HOLE or node.node_id in self._good_nodes:
             return
         before = len(hurt)
-        span = LEAF_SIZE * FANOUT**level
-        if node_id in self._bad_ids and (problem := self._problem(node_id)) is not None:
-            hurt.append(_Hurt(index * span, span, node_id, problem))
+        span = LEAF_SIZE * FANOUT**node.level
+        if not node.known:
+            problem = self._problem(node.node_id)
+            hurt.append(_Hurt(node.number * span, span, node.node_id, problem))
             return
         try:
-            if level == 0:
-                leaf = disk_map.leaf(index)
-                hurt += self._check_leaf(leaf, index * LEAF_SIZE)
+            if node.level == 0:
+                hurt += self._check_leaf(disk_map.leaf(node.number), node.number * LEAF_SIZE)
             else:
-                ids = disk_map.inner(node_id, level, index).ids
-                for child in range(len(ids)):
-                    child_index = index * FANOUT + child
-                    self._walk(disk_map, ids[child].tobytes(), level - 1, child_index, hurt)
+                ids = disk_map.inner(node.node_id, node.level, node.number).ids
+                for at, known in enumerate(self._index.known(ids).tolist()):
+                    number = node.number * FANOUT + at
+                    child = _Node(ids[at].tobytes(), node.level - 1, number, known)
+                    self._walk(disk_map, child, hurt)
         except (ObjectDamaged, ObjectMissing) as error:
-            hurt.append(_Hurt(index * span, span, node_id, str(error)))
+            hurt.append(_Hurt(node.number * span, span, node.node_id, str(error)))
         if len(hurt) == before:
-            self._good_nodes.add(node_id)
+            self._good_nodes.add(node.node_id)
 
     def _check_leaf(self, leaf: Leaf, base: int) -> list[_Hurt]:
         known = self._index.known(leaf.ids)
         hurt = []
-        for at in range(len(leaf.starts_list)):
+        for at in np.flatnonzero(~known & leaf.ids.any(axis=1)).tolist():
             start, end, content_id = leaf.entry_at(at)
-            if content_id == HOLE or (known[at] and content_id not in self._bad_ids):
-                continue
-            problem = self._problem(content_id)
-            if problem is not None:
-                offset, length = base + start * BLOCK_SIZE, (end - start) * BLOCK_SIZE
-                hurt.append(_Hurt(offset, length, content_id, problem))
+            offset, length = base + start * BLOCK_SIZE, (end - start) * BLOCK_SIZE
+            hurt.append(_Hurt(offset, length, content_id, self._problem(content_id)))
         return hurt
 
     def _check_file(self, file: ConfigFile) -> list[_Hurt]:
@@ -107,25 +116,21 @@ class TreeCheck:
         if not file.chunks:
             return []
         known = self._index.known(ids_of(list(file.chunks)))
-        hurt = []
-        for at, content_id in enumerate(file.chunks):
-            problem = None
-            if not known[at] or content_id in self._bad_ids:
-                problem = self._problem(content_id)
-            if problem is not None:
-                hurt.append(_Hurt(at * FILE_CHUNK, FILE_CHUNK, content_id, problem))
-        return hurt
+        return [
+            _Hurt(at * FILE_CHUNK, FILE_CHUNK, file.chunks[at], self._problem(file.chunks[at]))
+            for at in np.flatnonzero(~known).tolist()
+        ]
 
-    def _problem(self, content_id: bytes) -> str | None:
-        """None where some copy is good."""
-        places = self._index.copies(content_id)
-        problems = [self._bad_copies.get((content_id, place.pack)) for place in places]
-        if not problems:
-            return "it is in no index"
-        return None if None in problems else problems[0]
+    def _problem(self, content_id: bytes) -> str:
+        """Why none of its copies is good."""
+        problem = "it is in no index"
+        for place in self._index.copies(content_id):
+            copy = (content_id, place.pack)
+            problem = self._bad_copies.get(copy, "its pack is missing or cut short")
+            self.hurting[copy] = problem
+        return problem
 
     def _range(self, point: Point, disk: str, hurt: _Hurt) -> HurtRange:
-        self.hurting.add(hurt.content_id)
         return HurtRange(
             point.vm,
             point.point_id,

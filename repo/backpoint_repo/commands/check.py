@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
-    from backpoint_repo.check_report import CheckReport, HurtRange
+    from backpoint_repo.check_report import CheckReport
 
 HELP: Final = "examine the repository for damage"
 DAMAGED: Final = 1
-_SHOWN_MAX: Final = 50
 
 _DESCRIPTION: Final = """
 Examine every object, every pack's directory and every point's tree: is each chunk that a point
 needs in the index, and in a pack large enough to hold it? With --read-data also read, decrypt and
 verify the stored data itself, all of it or a random share of the packs; that needs the owner's
-passphrase, the rest does not.
+passphrase, the rest does not. `backpoint scrub` does so bit by bit over weeks.
 
 Damaged chunks are reported with the points and disk ranges they hurt, and marked, so that the next
 backup stores them anew where the disk still has them.
@@ -75,23 +74,25 @@ def _share(text: str) -> float:
 
 
 def _report(args: argparse.Namespace, report: CheckReport) -> None:
+    from backpoint_repo.scrubbing.damage_text import (
+        ages_text,
+        print_advice,
+        print_damage,
+        print_notes,
+    )
     from backpoint_repo.sizes import format_size
-    from backpoint_repo.terminal import print_line, print_record, warn
+    from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
         print_record(_record(report))
         return
-    for note in report.notes:
-        warn(note)
-    lines = [f"damaged: {found.key}: {found.problem}" for found in report.damaged]
-    lines += [f"hurt: {_hurt_text(hurt)}" for hurt in report.hurt]
-    lines += [f"could not look at: {what}" for what in report.unreadable]
-    for line in lines[:_SHOWN_MAX]:
-        print_line(line)
-    if len(lines) > _SHOWN_MAX:
-        print_line(f"... and {len(lines) - _SHOWN_MAX} more; --json lists all")
-    if report.marked:
-        print_line(f"{report.marked} damaged chunks are marked: the next backup stores them anew")
+    print_notes(report.notes)
+    print_damage(report.damaged, report.hurt, report.unreadable)
+    print_advice(report.damaged, report.hurt, report.marked)
+    if report.in_trash:
+        print_line(f"{report.in_trash} packs wait in trash; `backpoint collect` deletes them")
+    if ages := ages_text(report.ages):
+        print_line(ages)
     print_line(
         f"{report.points} points, {report.packs} packs, {report.chunks} chunks examined, "
         f"{format_size(report.read_bytes)} read: {_verdict(report)}"
@@ -104,18 +105,12 @@ def _verdict(report: CheckReport) -> str:
     return "clean" if report.clean else "COULD NOT CHECK EVERYTHING"
 
 
-def _hurt_text(hurt: HurtRange) -> str:
-    from backpoint_repo.point_selector import format_time
-
-    point = f"{hurt.vm}@{format_time(hurt.time)} ({hurt.point_id.hex()[:8]})"
-    bytes_ = f"bytes {hurt.offset} to {hurt.offset + hurt.length}"
-    return f"{point} {hurt.disk}, {bytes_}: {hurt.problem}"
-
-
 def _record(report: CheckReport) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from backpoint_repo.scrubbing.damage_text import damage_record
+
     record = asdict(report)
-    for hurt in record["hurt"]:
-        hurt["point_id"] = hurt["point_id"].hex()
-    return {"type": "check", "clean": report.clean, **record}
+    del record["ages"]
+    damage = damage_record(report.damaged, report.hurt, report.ages)
+    return {"type": "check", "clean": report.clean, **record, **damage}

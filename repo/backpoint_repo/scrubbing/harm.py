@@ -7,13 +7,15 @@ while trees are walked, and neither is damage. What is damaged is found by other
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from backpoint_repo.catalog import read_point
 from backpoint_repo.check_report import DamagedObject, HurtRange
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreUnavailable, UnknownFormat
+from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import Kind, object_key
+from backpoint_repo.index import Index
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
@@ -55,11 +57,11 @@ class StoredPoints:
 
 @dataclass(frozen=True)
 class Harm:
-    """hurting: ids of the chunks and nodes that hurt a point. unreadable: why some points could not
-    be looked at now."""
+    """hurting: copies that hurt a point, because no other is good, and what is wrong with them.
+    unreadable: why some points could not be looked at now."""
 
     hurt: tuple[HurtRange, ...] = ()
-    hurting: frozenset[bytes] = frozenset()
+    hurting: BadCopies = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 
 
@@ -83,30 +85,38 @@ def load_points(sealed: SealedStore) -> StoredPoints:
     return StoredPoints(tuple(points), tuple(broken), tuple(blocked))
 
 
+def good_view(repository: Repository, bad_copies: BadCopies) -> Index:
+    """An index whose `known` says what has a good copy: none of these, and none in a pack that is
+    missing or cut short. Costs a listing of all packs."""
+    repository.index.refresh()
+    repository.index.learn_unlisted_packs()
+    view = repository.index.fork()
+    view.exclude(Exclusions(damaged=frozenset(bad_copies)))
+    view.notice_missing_packs()
+    return view
+
+
 def find_harm(
     repository: Repository,
     points: Sequence[Point],
     bad_copies: BadCopies,
     progress: PhaseProgress,
 ) -> Harm:
-    """Walk the trees of these points. The index was loaded after they were read."""
+    """Walk the trees of these points."""
     progress.phase("points", len(points))
     unreadable: list[str] = []
     harm, affected = _walk(repository, points, bad_copies, progress, unreadable)
-    if not affected:
-        return Harm(unreadable=tuple(unreadable))
-    # A collector may have moved chunks since we loaded the index, and whoever removes a point lets
-    # go of them: only what is still wrong now is damage.
-    standing = [point for point in affected if _stands(repository.sealed, point, unreadable)]
-    repository.index.refresh()
-    repository.index.learn_unlisted_packs()
-    progress.phase("hurt points", len(standing))
-    harm, _ = _walk(repository, standing, bad_copies, progress, unreadable)
-    return Harm(harm.hurt, harm.hurting, tuple(dict.fromkeys(unreadable)))
+    if affected:
+        # A collector may have moved chunks since we looked at the index, and whoever removes a
+        # point lets go of them: only what is still wrong now is damage.
+        standing = [point for point in affected if _stands(repository.sealed, point, unreadable)]
+        progress.phase("hurt points", len(standing))
+        harm, _ = _walk(repository, standing, bad_copies, progress, unreadable)
+    return replace(harm, unreadable=tuple(dict.fromkeys(unreadable)))
 
 
 def sorted_by_harm(
-    damaged: Iterable[DamagedObject], bad_copies: BadCopies, hurting: frozenset[bytes]
+    damaged: Iterable[DamagedObject], harm: Harm
 ) -> tuple[list[DamagedObject], list[DamagedObject]]:
     """Packs that hurt a point, and those whose bad copies all have a good one elsewhere or are
     needed by nobody.
@@ -114,11 +124,7 @@ def sorted_by_harm(
     So a repository that healed by storing chunks anew is clean, although the bad copies still lie
     there until they are collected.
     """
-    keys = {
-        object_key(pack.kind, pack.name.hex())
-        for content_id, pack in bad_copies
-        if content_id in hurting
-    }
+    keys = {object_key(pack.kind, pack.name.hex()) for _, pack in harm.hurting}
     items = list(damaged)
     harmful = [item for item in items if item.key in keys]
     return harmful, [item for item in items if item.key not in keys]
@@ -131,7 +137,8 @@ def _walk(
     progress: PhaseProgress,
     unreadable: list[str],
 ) -> tuple[Harm, list[Point]]:
-    trees = TreeCheck(repository.index, repository.nodes.load, bad_copies)
+    view = good_view(repository, bad_copies)
+    trees = TreeCheck(view, repository.nodes.load, bad_copies)
     hurt, affected = list[HurtRange](), list[Point]()
     for point in points:
         try:
@@ -143,7 +150,7 @@ def _walk(
             hurt += found
             affected.append(point)
         progress.advance(1)
-    return Harm(tuple(hurt), frozenset(trees.hurting)), affected
+    return Harm(tuple(hurt), trees.hurting), affected
 
 
 def _stands(sealed: SealedStore, point: Point, unreadable: list[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -92,8 +93,8 @@ def _batches(places: Places, size: int) -> Iterator[tuple[list[int], list[int]]]
     """(offsets, lengths) in bytes of what lies inside the source, in its order, once each."""
     inside = places[places["offset"] < size]
     ranges = np.unique(inside[["offset", "length"]])
-    before = np.cumsum(ranges["length"]) - ranges["length"]
-    borders = np.flatnonzero(np.diff(before // _BATCH_BYTES, prepend=-1))
-    for first, last in zip(borders, [*borders[1:], len(ranges)], strict=True):
+    before = np.cumsum(ranges["length"], dtype=np.int64) - ranges["length"].astype(np.int64)
+    borders = np.flatnonzero(np.diff(before // _BATCH_BYTES, prepend=-1)).tolist()
+    for first, last in pairwise([*borders, len(ranges)]):
         part = ranges[first:last]
         yield part["offset"].tolist(), part["length"].tolist()

@@ -7,7 +7,7 @@ A blob that differs is told, not given out. Knows no other packs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,14 +29,15 @@ _GAP_MAX: Final = 64 << 10
 
 @dataclass(frozen=True)
 class Blob:
-    """row: in the directory. sealed: its bytes, as they were stored; None: they are not that any
-    more, or no owner could open them."""
+    """digest: of the bytes as they were stored. sealed: these bytes; None: they are not what was
+    stored any more, or are sealed with a key that the pack does not list, so nobody could open
+    them."""
 
-    row: int
     content_id: bytes
-    sealed: bytes | None
+    digest: bytes
     plain_length: int
-    data_key: DataKey | None
+    sealed: bytes | None = None
+    data_key: DataKey | None = None
 
 
 class BlobSource:
@@ -51,14 +52,18 @@ class BlobSource:
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[Blob]:
         """Blobs of these rows, which rise. Raises ObjectMissing, StoreUnavailable."""
+        key, store = object_key(self.pack.kind, self.pack.name.hex()), self._sealed.store
         for run in self._runs(rows.tolist()):
             start = int(self._offsets[run[0]])
             end = int(self._offsets[run[-1]]) + int(self.directory.lengths[run[-1]])
-            key = object_key(self.pack.kind, self.pack.name.hex())
-            data = memoryview(self._sealed.store.get_range(key, start, end - start))
+            data = memoryview(store.get_range(key, start, end - start))
             for row in run:
-                at = int(self._offsets[row]) - start
-                yield self._blob(row, data[at : at + int(self.directory.lengths[row])])
+                at, length = int(self._offsets[row]), int(self.directory.lengths[row])
+                blob = self._blob(row, data[at - start : at - start + length])
+                if blob.sealed is None:
+                    # A second look: memory and cables fail, too, and this decides what is kept.
+                    blob = self._blob(row, memoryview(store.get_range(key, at, length)))
+                yield blob
 
     def row_at(self, content_id: bytes, offset: int, length: int) -> int | None:
         """The row of a blob that must lie there; None where the directory knows of none."""
@@ -69,22 +74,28 @@ class BlobSource:
         return row if same and self.directory.ids[row].tobytes() == content_id else None
 
     def _blob(self, row: int, data: memoryview) -> Blob:
+        """A blob as read; one that is not what was stored, without its bytes."""
         directory = self.directory
-        content_id = directory.ids[row].tobytes()
-        plain_length = int(directory.plain_lengths[row])
-        damaged = Blob(row, content_id, None, plain_length, None)
-        if blob_digest(data) != directory.digests[row].tobytes():
-            return damaged
+        blob = Blob(
+            directory.ids[row].tobytes(),
+            directory.digests[row].tobytes(),
+            int(directory.plain_lengths[row]),
+        )
+        if blob_digest(data) != blob.digest:
+            return blob
         if self.pack.kind is Kind.NODE_PACK:
-            return Blob(row, content_id, bytes(data), plain_length, None)
+            return replace(blob, sealed=bytes(data))
+        data_key = self._data_key(data)
+        return blob if data_key is None else replace(blob, sealed=bytes(data), data_key=data_key)
+
+    def _data_key(self, data: memoryview) -> DataKey | None:
         try:
             key_id = blob_key_id(data)
         except ObjectDamaged:
-            return damaged
-        sealed_key = directory.data_keys.get(key_id)
-        if sealed_key is None or data_key_id(sealed_key) != key_id:
-            return damaged
-        return Blob(row, content_id, bytes(data), plain_length, (key_id, sealed_key))
+            return None
+        sealed_key = self.directory.data_keys.get(key_id)
+        listed = sealed_key is not None and data_key_id(sealed_key) == key_id
+        return (key_id, sealed_key) if sealed_key is not None and listed else None
 
     def _runs(self, rows: list[int]) -> Iterator[list[int]]:
         """Rows grouped so that each group is one ranged get."""

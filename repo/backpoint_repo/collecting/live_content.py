@@ -51,6 +51,18 @@ class LiveContent:
         """(m,) which ids are live."""
         return self._has(ids, _LIVE)
 
+    def forget(self) -> None:
+        """Nothing is live."""
+        self._parts = [_Part(part.table) for part in self._parts]
+        self._unplaced = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all live blobs, as the index knows them."""
+        return sum(
+            int(table.lengths[alive].sum(dtype=np.int64)) for table, alive in self.live_rows()
+        )
+
     def rebase(self, tables: Sequence[IndexTable]) -> None:
         """Go over to other tables, which may know other ids, and fewer."""
         old, kept = self._parts, {id(part.table): part for part in self._parts}

@@ -40,16 +40,23 @@ _INLINE: Final = 8
 
 
 class ContentUnknown(RepositoryError):
-    """Something that a point or a pin needs cannot be read, so what it leads to is not known."""
+    """Something that a point or a pin needs cannot be read, so what it leads to is not known.
+
+    owner: the key of the point, or the session of the lease."""
+
+    def __init__(self, owner: str | bytes, message: str) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 @dataclass(frozen=True)
 class _Root:
-    """A disk's map. owner: what is said of it when it cannot be read."""
+    """A disk's map. title: who needs it, for the user; owner: as in `ContentUnknown`."""
 
     size: int
     node_id: bytes
-    owner: str
+    owner: str | bytes
+    title: str
 
 
 class Marking:
@@ -61,7 +68,6 @@ class Marking:
         self._nodes = nodes
         self._workers = ThreadPoolExecutor(os.cpu_count() or 1, "mark")
         self._seen: set[str] = set()
-        self._owners: list[str] = []
         self.live = LiveContent()
 
     def __enter__(self) -> Marking:
@@ -69,6 +75,11 @@ class Marking:
 
     def __exit__(self, *_: object) -> None:
         self._workers.shutdown(cancel_futures=True)
+
+    def forget(self) -> None:
+        """All that was marked. After `ContentUnknown` it must be: what was begun is not whole."""
+        self._seen.clear()
+        self.live.forget()
 
     def learn(self) -> None:
         """Know what is indexed by now. To be called after points were listed: what they need was
@@ -91,26 +102,32 @@ class Marking:
             self._seen.update(point.point_id.hex() for point in points)
             advance(len(batch))
 
-    def mark_pins(self, lease: HeldLease, points: frozenset[str]) -> None:
-        """What the lease's pins need. points: names of all that are there.
+    def covers(self, lease: HeldLease) -> bool:
+        """Whether all points that it pins were marked."""
+        return all(pin.hex() in self._seen for pin in lease.pins)
 
-        Raises ContentUnknown where that is not known.
+    def mark_pins(self, lease: HeldLease) -> None:
+        """What the lease's pins need, also of points that are removed.
+
+        Raises ContentUnknown where that is not known, StoreUnavailable.
         """
-        gone = [pin for pin in lease.pins if pin.hex() not in points]
+        gone = [pin for pin in lease.pins if pin.hex() not in self._seen]
         if gone and not lease.roots and not lease.chunks:
             raise ContentUnknown(
+                lease.session,
                 f"{lease.title} uses {object_key(Kind.POINT, gone[0].hex())}, which is removed, "
-                "and does not say what it needs of it: end it, then collect"
+                "and does not say what it needs of it: end it, then collect",
             )
-        owner = f"{lease.title} uses a point that is removed"
-        self._walk([_Root(size, root, owner) for size, root in lease.roots])
+        title = f"a point that {lease.title} uses"
+        self._walk([_Root(size, root, lease.session, title) for size, root in lease.roots])
         self._mark_ids(lease.chunks)
 
     def _mark_all(self, points: Iterable[Point]) -> None:
         roots, chunks = list[_Root](), list[bytes]()
         for point in points:
-            owner = f"{object_key(Kind.POINT, point.point_id.hex())} (of {point.vm})"
-            roots += [_Root(disk.size, disk.root, owner) for disk in point.disks]
+            key = object_key(Kind.POINT, point.point_id.hex())
+            title = f"{key} (of {point.vm})"
+            roots += [_Root(disk.size, disk.root, key, title) for disk in point.disks]
             chunks += [chunk for file in point.files for chunk in file.chunks]
         self._walk(roots)
         self._mark_ids(chunks)
@@ -126,14 +143,15 @@ class Marking:
         except ObjectMissing:
             return None
         except (ObjectDamaged, UnknownFormat, ValueError) as error:
+            key = object_key(Kind.POINT, name)
             raise ContentUnknown(
-                f"a point cannot be read, so what it needs is not known and nothing is deleted: "
-                f"{error}; heal it, or remove it ({object_key(Kind.POINT, name)})"
+                key,
+                f"{key} cannot be read, so what it needs is not known and nothing can be deleted "
+                f"({error}): heal it, or remove it",
             ) from error
 
     def _walk(self, roots: Sequence[_Root]) -> None:
         """Depth first, in batches, so that little waits at any time."""
-        owners = [root.owner for root in roots]
         stack: list[_Frontier] = []
         for level, numbers in _by_height(roots).items():
             ids = ids_of([roots[number].node_id for number in numbers])
@@ -143,13 +161,13 @@ class Marking:
             if len(frontier.ids) > _NODES_AT_ONCE:
                 stack.append(frontier.part(slice(_NODES_AT_ONCE, None)))
                 frontier = frontier.part(slice(_NODES_AT_ONCE))
-            below = self._expand(frontier, owners)
+            below = self._expand(frontier, roots)
             if frontier.level == 0:
                 self.live.mark(below.ids)
             elif len(below.ids):
                 stack.append(below)
 
-    def _expand(self, frontier: _Frontier, owners: Sequence[str]) -> _Frontier:
+    def _expand(self, frontier: _Frontier, roots: Sequence[_Root]) -> _Frontier:
         """The children of those nodes that were not entered before."""
         fresh = frontier.part(self.live.enter(frontier.ids))
         places = self._index.locate(fresh.ids)
@@ -161,8 +179,10 @@ class Marking:
                 return _children(self._load(row.tobytes(), place), frontier.level)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 raise ContentUnknown(
-                    f"{owners[owner]} needs a map node that cannot be read, so what lies under it "
-                    f"is not known and nothing is deleted: {error}; heal it, or remove that point"
+                    roots[owner].owner,
+                    f"{roots[owner].title} needs a map node that cannot be read, so what lies "
+                    f"under it is not known and nothing can be deleted ({error}): heal that point, "
+                    "or remove it",
                 ) from error
 
         found = self._each(children, jobs)

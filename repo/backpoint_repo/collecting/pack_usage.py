@@ -9,32 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backpoint_repo.collecting.blob_source import BlobSource
+from backpoint_repo.collecting.good_copies import GoodCopies
 from backpoint_repo.collecting.live_content import LiveContent
 from backpoint_repo.collecting.plan import PackUsage, worth_merging
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind
 from backpoint_repo.index_segment import PackRef
-from backpoint_repo.pack import PackDirectory
 from backpoint_repo.sealed_store import SealedStore
 
 _READ_AT_ONCE: Final = 64
 _INLINE: Final = 8
 """So few directories are read faster without handing them to threads."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What else counts in a round. writers: session -> who, of those that have a lease; damaged:
-    content ids of the copies of a pack that are marked."""
-
-    writers: Mapping[bytes, str]
-    damaged: Mapping[PackRef, frozenset[bytes]]
 
 
 def indexed_usages(sizes: Mapping[PackRef, int], live: LiveContent) -> list[PackUsage]:
@@ -96,12 +88,23 @@ def suspects(usages: Iterable[PackUsage], max_repack: int | None) -> list[PackUs
 
 
 class Inspection:
-    """Judges packs by their own directories."""
+    """Judges packs by their own directories.
 
-    def __init__(self, sealed: SealedStore, live: LiveContent, around: Surroundings) -> None:
+    writers: session -> who, of those that have a lease. good: which copies are marked as damaged,
+    and what stands in for them.
+    """
+
+    def __init__(
+        self,
+        sealed: SealedStore,
+        live: LiveContent,
+        writers: Mapping[bytes, str],
+        good: GoodCopies,
+    ) -> None:
         self._sealed = sealed
         self._live = live
-        self._around = around
+        self._writers = writers
+        self._good = good
 
     def exact(self, usages: Sequence[PackUsage], advance: Callable[[int], None]) -> list[PackUsage]:
         """The same packs, but for those that are gone by now. Raises StoreUnavailable."""
@@ -110,37 +113,43 @@ class Inspection:
             for at in range(0, len(usages), _READ_AT_ONCE):
                 batch = usages[at : at + _READ_AT_ONCE]
                 run = map if len(batch) <= _INLINE else workers.map
-                directories = list(run(self._directory, batch))
-                for usage, directory in zip(batch, directories, strict=True):
-                    if directory is not None:
-                        found.append(self._judged(usage, directory))
+                sources = list(run(self._source, batch))
+                for usage, source in zip(batch, sources, strict=True):
+                    if source is not None:
+                        found.append(self._judged(usage, source))
                 advance(len(batch))
         return found
 
-    def _directory(self, usage: PackUsage) -> PackDirectory | str | None:
-        """On a worker thread. None: the pack is gone; text: why it cannot be read."""
+    def _source(self, usage: PackUsage) -> BlobSource | str | None:
+        """On a worker thread. None: the pack is gone; text: why its directory cannot be read."""
         try:
-            return self._sealed.directory(usage.pack.kind, usage.pack.name)
+            return BlobSource(self._sealed, usage.pack)
         except ObjectMissing:
             return None
         except (ObjectDamaged, UnknownFormat) as error:
             return str(error)
 
-    def _judged(self, usage: PackUsage, directory: PackDirectory | str) -> PackUsage:
-        if isinstance(directory, str):
-            return replace(usage, held=f"what it holds is not known: {directory}")
+    def _judged(self, usage: PackUsage, source: BlobSource | str) -> PackUsage:
+        if isinstance(source, str):
+            return replace(usage, held=f"what it holds is not known: {source}")
+        directory = source.directory
         alive = self._live.holds(directory.ids)
         used = int(directory.lengths[alive].sum(dtype=np.int64))
         waste = int(directory.lengths.sum(dtype=np.int64)) - used
         found = replace(usage, live=used, waste=waste, keys=len(directory.data_keys))
-        return replace(found, held=self._hold(usage.pack, directory, alive))
+        return replace(found, held=self._hold(source, np.flatnonzero(alive)))
 
-    def _hold(
-        self, pack: PackRef, directory: PackDirectory, alive: NDArray[np.bool_]
-    ) -> str | None:
-        if (writer := self._around.writers.get(directory.session)) is not None:
+    def _hold(self, source: BlobSource, alive: NDArray[np.int64]) -> str | None:
+        if (writer := self._writers.get(source.directory.session)) is not None:
             return f"{writer} may be writing to it"
-        marked = self._around.damaged.get(pack, frozenset())
-        if marked and any(row.tobytes() in marked for row in directory.ids[alive]):
-            return "a copy in it is marked as damaged; heal that first"
+        if source.pack not in self._good.marks:
+            return None
+        ids = source.directory.ids
+        marked = [row for row in alive if self._good.is_marked(source.pack, ids[row].tobytes())]
+        try:
+            for blob in source.read(np.array(marked, np.int64)):
+                if self._good.elsewhere(source, blob, {source.pack}) is None:
+                    return "a copy in it is marked as damaged and there is no good one: heal it"
+        except ObjectMissing:
+            return "another collector is deleting it"
         return None

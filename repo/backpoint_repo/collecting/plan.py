@@ -22,8 +22,6 @@ SMALL: Final = PACK_SIZE // 4
 """Packs below this are merged: each costs a request, a directory and a file."""
 SMALL_MANY: Final = 100
 """So many small packs are merged although they do not fill one."""
-GIANT: Final = 8 * PACK_SIZE
-"""Packs above this, which no program of ours writes, are not copied: memory is bounded by this."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,6 @@ def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> Coll
             kept.append(Verdict(usage, usage.held))
         elif usage.live == 0:
             dead.append(Verdict(usage, "nothing needs it"))
-        elif usage.size > GIANT:
-            kept.append(Verdict(usage, "too large to be copied"))
         elif usage.sparse:
             sparse.append(usage)
         elif usage.small:

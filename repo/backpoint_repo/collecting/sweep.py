@@ -1,116 +1,166 @@
-"""Deleting what is in trash: once nobody who has not seen it is left, and what is needed of it by
+"""Deleting what is in trash: once nobody is left who has not seen it, and what is needed of it by
 then has a good copy elsewhere.
 
-May be done by anybody at any later time. Decides when an epoch may go and which of its packs may
-not; what is live is told.
+May be done by anybody, at any later time, several at once. Decides when an epoch may go and which
+of its packs may not.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final
 
 from backpoint_repo.collecting.blob_source import BlobSource
-from backpoint_repo.collecting.rescue import Rescue
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.collecting.report import Waiting
+from backpoint_repo.collecting.workplace import Workplace
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreReadOnly, UnknownFormat
 from backpoint_repo.format import object_key
+from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
-from backpoint_repo.lease_book import HeldLease
-from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.lease_book import HeldLease, read_leases
+from backpoint_repo.pack import PACK_SIZE
+from backpoint_repo.trash import Trash, drop_trash
 
-_DELETED_AT_ONCE: Final = 64
+_POLL_S: Final = 3.0
+_DELETED_AT_ONCE: Final = 256
+_COPIED_AT_ONCE: Final = 8 * PACK_SIZE
+"""Bytes copied out of trash before the packs that held them are deleted: a store that is nearly
+full needs room for these only."""
 _INLINE: Final = 8
+"""So few are deleted faster without handing them to threads."""
 
 
 class Watch:
-    """Who has not seen an epoch yet, of those who were there when we looked first.
+    """Who has not seen an epoch, of those who were there when we looked first.
 
     Whoever comes later reads all trash after their lease is put, so they are no concern.
     """
 
     def __init__(self, own: bytes, leases: Iterable[HeldLease]) -> None:
-        self._own = own
-        self._epochs: dict[bytes, int] = {}
-        self._titles: dict[bytes, str] = {}
-        for lease in leases:
-            if lease.session != own:
-                self._epochs[lease.session] = lease.epoch
-                self._titles[lease.session] = lease.title
+        self._held = {lease.session: lease for lease in leases if lease.session != own}
 
     def update(self, leases: Iterable[HeldLease]) -> None:
         """As things are now."""
-        now = {lease.session: lease.epoch for lease in leases}
-        self._epochs = {
-            session: max(epoch, now[session])
-            for session, epoch in self._epochs.items()
-            if session in now
-        }
+        now = {lease.session: lease for lease in leases}
+        self._held = {session: now[session] for session in self._held if session in now}
 
-    def blocking(self, epoch: int) -> list[str]:
+    def blocking(self, epoch: int) -> tuple[str, ...]:
         """Who has not seen it, for the user."""
-        return [self._titles[session] for session, seen in self._epochs.items() if seen < epoch]
+        return tuple(lease.title for lease in self._held.values() if lease.epoch < epoch)
 
 
-@dataclass
-class Swept:
-    """deleted: with the bytes of each. kept: packs that must stay, with the reason. lost: content
-    ids in them that have no good copy."""
+class Sweep:
+    """pause: waits so many seconds."""
 
-    deleted: dict[PackRef, int] = field(default_factory=dict)
-    kept: dict[PackRef, str] = field(default_factory=dict)
-    lost: list[tuple[bytes, PackRef]] = field(default_factory=list)
+    def __init__(self, place: Workplace, pause: Callable[[float], None]) -> None:
+        self._place = place
+        self._pause = pause
 
+    def run(self, wait_s: float) -> None:
+        """Delete what is in trash and was seen by everybody, after waiting so long at most.
 
-def sweep_packs(
-    sealed: SealedStore,
-    rescue: Rescue,
-    packs: Mapping[PackRef, int],
-    trashed: Collection[PackRef],
-    advance: Callable[[int], None],
-) -> Swept:
-    """Delete these packs, which are in trash, nobody uses any more, and are there (with their
-    bytes). trashed: all that are in any trash.
+        Raises ContentUnknown, StoreUnavailable; StoreReadOnly where nothing may be deleted.
+        """
+        place = self._place
+        place.report.waiting = ()
+        trash = place.read_trash()
+        for epoch in trash.over:
+            drop_trash(place.sealed, epoch)
+        there = self._there(trash)
+        if not there:
+            return
+        watch = self._wait(max(there), wait_s)
+        ready = [epoch for epoch in there if not watch.blocking(epoch)]
+        if ready:
+            place.stands()
+            place.look_again()
+            self._delete_all({pack: size for e in ready for pack, size in there[e].items()})
+        place.report.waiting = tuple(
+            Waiting(epoch, len(packs), sum(packs.values()), watch.blocking(epoch))
+            for epoch, packs in there.items()
+            if epoch not in ready
+        )
 
-    Raises StoreUnavailable.
-    """
-    swept, going = Swept(), list[PackRef]()
-    for pack in sorted(packs):
+    def _there(self, trash: Trash) -> dict[int, dict[PackRef, int]]:
+        """What of each epoch is not deleted yet, in bytes; epochs of which nothing is left out."""
+        wanted = {pack for epoch in trash.waiting for pack in trash.epochs[epoch]}
+        if not wanted:
+            return {}
+        sizes = {pack: size for pack, size in pack_sizes(self._place.sealed) if pack in wanted}
+        there = {
+            epoch: {pack: sizes[pack] for pack in trash.epochs[epoch] if pack in sizes}
+            for epoch in trash.waiting
+        }
+        return {epoch: packs for epoch, packs in there.items() if packs}
+
+    def _wait(self, epoch: int, wait_s: float) -> Watch:
+        """Until everybody has seen the epoch."""
+        place = self._place
+        leases = read_leases(place.sealed)
+        watch, waited = Watch(place.session, leases), 0.0
+        if watch.blocking(epoch):
+            place.progress.phase("waiting for others", round(wait_s))
+        while watch.blocking(epoch) and waited < wait_s:
+            step = min(_POLL_S, wait_s - waited)
+            self._pause(step)
+            waited += step
+            place.progress.advance(round(step))
+            place.revoke_expired(leases)
+            leases = read_leases(place.sealed)
+            watch.update(leases)
+        return watch
+
+    def _delete_all(self, packs: Mapping[PackRef, int]) -> None:
+        place = self._place
+        place.progress.phase("deleting", len(packs))
+        going, copied = list[PackRef](), place.rescue.copied
+        for pack in sorted(packs):
+            if self._secured(pack):
+                going.append(pack)
+            full = place.rescue.copied - copied >= _COPIED_AT_ONCE
+            if full or len(going) >= _DELETED_AT_ONCE:
+                self._delete(going, packs)
+                going, copied = [], place.rescue.copied
+        self._delete(going, packs)
+
+    def _secured(self, pack: PackRef) -> bool:
+        """Whether the pack may go, once copies are flushed."""
+        place, key = self._place, object_key(pack.kind, pack.name.hex())
         try:
-            secured = rescue.secure(BlobSource(sealed, pack), trashed)
+            lost = place.rescue.secure(BlobSource(place.sealed, pack), place.trashed)
         except ObjectMissing:
-            advance(1)
-            continue  # another collector was faster, and has seen to what is live
+            return True  # another collector was faster, and has seen to what is live
         except (ObjectDamaged, UnknownFormat) as error:
-            swept.kept[pack] = f"what it holds is not known: {error}"
-            advance(1)
-            continue
-        if secured.lost:
-            key = object_key(pack.kind, pack.name.hex())
-            swept.kept[pack] = (
-                f"{key}: {len(secured.lost)} blobs that points need are damaged and have no good "
-                "copy elsewhere"
+            place.report.damaged += (f"what it holds is not known, so it is kept: {error}",)
+            return False
+        if lost:
+            place.mark_damaged([(content_id, pack) for content_id in lost])
+            place.report.damaged += (
+                f"{key}: {len(lost)} blobs that are needed are damaged and have no good copy, so "
+                "it is kept: run heal",
             )
-            swept.lost += [(content_id, pack) for content_id in secured.lost]
-            advance(1)
-            continue
-        going.append(pack)
-    # Only now: until it is durable and indexed a copy does not count.
-    rescue.flush()
-    _delete(sealed, going, advance)
-    swept.deleted = {pack: packs[pack] for pack in going}
-    return swept
+        return not lost
 
+    def _delete(self, going: list[PackRef], packs: Mapping[PackRef, int]) -> None:
+        """Only once what was copied out of them is durable and indexed."""
+        place = self._place
+        place.rescue.flush()
 
-def _delete(sealed: SealedStore, packs: list[PackRef], advance: Callable[[int], None]) -> None:
-    def delete(pack: PackRef) -> None:
-        sealed.delete(pack.kind, pack.name.hex())
+        def delete(pack: PackRef) -> None:
+            place.sealed.delete(pack.kind, pack.name.hex())
+            place.progress.advance(1)
 
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1), "delete") as workers:
-        for at in range(0, len(packs), _DELETED_AT_ONCE):
-            batch = packs[at : at + _DELETED_AT_ONCE]
-            run = map if len(batch) <= _INLINE else workers.map
-            list(run(delete, batch))
-            advance(len(batch))
+        try:
+            if len(going) <= _INLINE:
+                list(map(delete, going))
+            else:
+                with ThreadPoolExecutor(2 * (os.cpu_count() or 1), "delete") as workers:
+                    list(workers.map(delete, going))
+        except StoreReadOnly as error:
+            raise StoreReadOnly(
+                f"collecting needs the right to delete, which is not given here: {error}"
+            ) from error
+        place.report.freed_packs += len(going)
+        place.report.freed += sum(packs[pack] for pack in going)

@@ -7,7 +7,7 @@ import random
 from backpoint_repo.check import Silent
 from backpoint_repo.collecting.collect import collect
 from backpoint_repo.collecting.report import CollectReport, CollectTerms
-from backpoint_repo.format import Kind
+from backpoint_repo.format import BLOCK_SIZE, Kind
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import Store
@@ -24,6 +24,7 @@ from small_repository import (
 from synthetic_disk import SyntheticDisk
 
 SIZE = 2 << 20
+CHUNK_MAX = 16 * BLOCK_SIZE
 
 
 def filled_disk(seed: int, size: int = SIZE) -> SyntheticDisk:
@@ -62,9 +63,10 @@ def test_removed_points_give_their_space_back() -> None:
     before = stored(repository.sealed.store)
     remove(repository, first, other)
     report = collected(repository)
-    assert report.copied in range(SIZE // 2, SIZE // 2 + 5000)
+    # Where the border between the halves is cut depends on the repository's keys.
+    assert abs(report.copied - SIZE // 2) < CHUNK_MAX + 5000
     freed = before - stored(repository.sealed.store)
-    assert freed in range(3 * SIZE // 2, 3 * SIZE // 2 + 50000)
+    assert abs(freed - 3 * SIZE // 2) < CHUNK_MAX + 50000
     assert_reads(repository, second, disk.content(0, SIZE))
     assert_clean(repository)
     again = collected(repository)

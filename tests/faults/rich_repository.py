@@ -31,6 +31,7 @@ from backpoint_repo.scrubbing.reading_book import ReadingBook
 from backpoint_repo.scrubbing.readings import OPENED, row_of, rows_of
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.local import LocalStore
+from backpoint_repo.trash import put_trash
 from small_repository import CHEAP, PASSPHRASE, StandingClock, new_repository
 from synthetic_disk import SyntheticDisk
 
@@ -61,6 +62,12 @@ class RichRepository:
 def build(root: Path, seed: int) -> RichRepository:
     """The caller has set `catalog.COMPACT_AFTER` to 0, so that every point has a catalogue."""
     store = LocalStore(root)
+    points, order = build_in(store, seed)
+    return RichRepository(root, points, _by_kind(store, order))
+
+
+def build_in(store: Store, seed: int) -> tuple[tuple[Expected, ...], list[str]]:
+    """The points, and the keys of all objects in the order in which they came to be."""
     repository = new_repository(store)
     rng = random.Random(seed)
     disk = SyntheticDisk(DISK_SIZE, name="alpha.img")
@@ -68,7 +75,7 @@ def build(root: Path, seed: int) -> RichRepository:
     points, seen, order = [], set[str](), list[str]()
 
     def keep(name: str, vm: str, source: SyntheticDisk) -> None:
-        with open_as_owner(root).begin_backup(vm) as session:
+        with owner_of(store).begin_backup(vm) as session:
             session.store_disk(DiskJob("disk0", source), lambda _: None)
             if vm == "alpha":
                 session.store_file("alpha.vmx", VMX)
@@ -86,14 +93,19 @@ def build(root: Path, seed: int) -> RichRepository:
     other = SyntheticDisk(DISK_SIZE, name="gamma.img")
     other.write(0, rng.randbytes(200 << 10))
     keep("gamma", "gamma", other)
-    _add_rare_objects(repository)
+    _add_rare_objects(repository, [expected.point.point_id for expected in points])
     order.extend(sorted({found.key for found in store.list("")} - seen))
-    return RichRepository(root, tuple(points), _by_kind(store, order))
+    return tuple(points), order
 
 
 def open_as_owner(root: Path) -> Repository:
     """As a new process sees it."""
-    return open_repository(LocalStore(root), PASSPHRASE, StandingClock())
+    return owner_of(LocalStore(root))
+
+
+def owner_of(store: Store) -> Repository:
+    """The same, of any store."""
+    return open_repository(store, PASSPHRASE, StandingClock())
 
 
 def readable(repository: Repository, expected: Expected) -> Iterator[tuple[int, bool]]:
@@ -127,21 +139,17 @@ def reads_whole(repository: Repository, expected: Expected) -> bool:
     return True
 
 
-def _add_rare_objects(repository: Repository) -> None:
+def _add_rare_objects(repository: Repository, ids: list[bytes]) -> None:
     sealed, clock = repository.sealed, repository.clock
     add_slot(sealed, SECOND_PASSPHRASE, "second", CHEAP, clock())
     for number in (1, 2):
         nobody = (secrets.token_bytes(32), PackRef(Kind.DATA_PACK, secrets.token_bytes(16)))
         mark_damaged(sealed, [nobody], clock())
-        trashed = bytes([Kind.DATA_PACK]) + secrets.token_bytes(16)
-        sealed.put(
-            Kind.TRASH, f"{number:016x}", encode_record({"epoch": number, "packs": [trashed]})
-        )
+        trashed = PackRef(Kind.DATA_PACK, secrets.token_bytes(16))
+        assert put_trash(sealed, number, [trashed], 0, secrets.token_bytes(16), clock())
         sealed.put(Kind.VOID, secrets.token_hex(16), encode_record({}))
         Lease(sealed, secrets.token_bytes(16), LeaseTerms(MOUNT, 0), clock)
-        put_note(
-            sealed, PointNote(secrets.token_bytes(16), AFTERMATH, clock(), {"remove_s": number})
-        )
+        put_note(sealed, PointNote(ids[number], AFTERMATH, clock(), {"remove_s": number}))
         put_policy(sealed, Policy(number * 60.0, (2, 2)), clock)
     packs = [StoredPack(pack, size) for pack, size in pack_sizes(sealed)]
     for one in packs[:2]:

@@ -34,6 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RunRules(config), "backpoint-run-rules")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What we and our commands cache on this machine goes with the run."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 class _RunRules:
     """Counts skips while the tests run and looks for leftovers before and after."""
 

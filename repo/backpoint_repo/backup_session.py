@@ -53,6 +53,7 @@ from backpoint_repo.point import (
     is_calendar_time,
 )
 from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.segment_merge import merge_after_backup
 from backpoint_repo.source.contract import ImageSource
 
 WORKERS: Final = os.cpu_count() or 1
@@ -286,6 +287,7 @@ class BackupSession:
         try:
             self._parts.catalog.refresh()
             self._parts.catalog.compact()
+            merge_after_backup(self._parts.sealed, self._parts.index)
         except RepositoryError as error:
             self._note(error)
 

@@ -18,6 +18,8 @@ environment:
   BACKPOINT_PASSPHRASE          the passphrase itself
   BACKPOINT_CREDENTIAL          file with an agent credential, in place of a passphrase
   One of these at a time; with none of them the passphrase is asked for on the terminal.
+  BACKPOINT_CACHE               folder on a local disk where a large index is kept decoded
+                                (default: backpoint in /var/cache for root, else in ~/.cache)
 """
 NEW_PASSPHRASE: Final = """\
   BACKPOINT_NEW_PASSPHRASE, BACKPOINT_NEW_PASSPHRASE_FILE, BACKPOINT_NEW_PASSPHRASE_COMMAND

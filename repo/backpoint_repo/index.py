@@ -1,21 +1,23 @@
 """Where every chunk and map node is: all index segments of a repository as a few sorted tables.
 
-Look-ups come in batches. Which copies may be answered is decided here: none in trash and none
-marked damaged when a writer asks. Writes segments for new packs; also for packs that no segment
-lists: a crash came first, or their segment is lost. Readers, who write nothing, know such packs
-from their directories alone.
+Look-ups come in batches. Which copies may be answered is decided here: none in trash, none marked
+damaged, and none in a pack that is gone when a writer asks. Writes segments for new packs; also for
+packs that no segment lists: a crash came first, or their segment is lost. Readers, who write
+nothing, know such packs from their directories alone. What becomes of many segments is decided in
+`segment_merge.py`.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backpoint_repo.directory_tables import PackTable, batches, table_of_directory
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import FOLDERS, HOLE, Kind
@@ -24,32 +26,41 @@ from backpoint_repo.index_segment import (
     Location,
     PackRef,
     build_table,
-    decode_table,
     merge_tables,
+    prefixes_of,
 )
 from backpoint_repo.map_node import Ids
-from backpoint_repo.pack import PackDirectory
+from backpoint_repo.pack_standing import PackStanding
 from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.segment_cache import SegmentCache
+from backpoint_repo.segment_shelf import LoadedTable, SegmentShelf
 
-SEGMENT_ENTRIES_MAX: Final = 1 << 20
-"""A segment of 46 MB: what a reader must hold while it opens one."""
+SEGMENT_ENTRIES_MAX: Final = 1 << 19
+"""A segment of 23 MB. Opening one takes three times as much for a moment, merging eight times."""
+_LET_GO_AFTER: Final = 1 << 14
+"""Look-ups after which mapped tables are let go of: they touch nearly every page of them."""
+_PIECE: Final = 1 << 16
 _NOTHING: Final = Exclusions()
+_View = list[tuple[IndexTable, NDArray[np.bool_]]]
 
 
 class Index:
     """Thread-safe. Grows by `refresh` (other writers' segments) and `add` (our own)."""
 
-    def __init__(self, sealed: SealedStore) -> None:
+    def __init__(self, sealed: SealedStore, cache: SegmentCache | None = None) -> None:
+        """cache: where large segments are kept on this machine; without it, in memory."""
         self._sealed = sealed
+        self._cache = cache
+        self.shelf = SegmentShelf(sealed, cache)
         self._lock = threading.Lock()
-        self._loaded: set[str] = set()
-        self._tables: list[IndexTable] = []
         self._exclusions = _NOTHING
-        self._missing: frozenset[PackRef] = frozenset()
-        self._usable: dict[int, NDArray[np.bool_]] = {}
+        self._standing = PackStanding()
+        self._view_of: tuple[LoadedTable, ...] | None = None
+        self._view: _View = []
+        self._losses: tuple[_View, bool] | None = None
         self._learned: dict[PackRef, IndexTable] = {}
         self._unreadable_packs: set[PackRef] = set()
-        self.broken_segments: list[str] = []
+        self._looked_up = 0
 
     def fork(self) -> Index:
         """Another view of what is known now, with exclusions of its own; tables are shared.
@@ -57,35 +68,26 @@ class Index:
         For a session beside others: what one says of trash must not be undone by another that
         looked earlier.
         """
-        other = Index(self._sealed)
+        other = Index(self._sealed, self._cache)
+        other.shelf = self.shelf.fork()
         with self._lock:
-            other._tables = self._tables
-            other._missing = self._missing
+            other._standing = self._standing.copy()
             other._learned = dict(self._learned)
-            other._loaded = set(self._loaded)
             other._unreadable_packs = set(self._unreadable_packs)
-            other.broken_segments = list(self.broken_segments)
         return other
 
-    def refresh(self) -> None:
-        """Load segments that are new since the last call.
+    @property
+    def broken_segments(self) -> list[str]:
+        """What is wrong with segments that could not be read, a sentence each."""
+        return self.shelf.broken
 
-        A damaged segment is remembered in `broken_segments` and its entries are not known; what
-        it indexed can still be found through `learn_unlisted_packs`.
+    def refresh(self) -> None:
+        """Load segments that are new since the last call; forget those that were merged.
+
+        What a damaged segment says is not known; what it indexed can still be found through
+        `learn_unlisted_packs`.
         """
-        fresh = []
-        for name in self._sealed.names(Kind.INDEX):
-            if name in self._loaded:
-                continue
-            try:
-                key = f"index/{name}"
-                fresh.append(decode_table(self._sealed.get(Kind.INDEX, name), key))
-            except ObjectMissing:
-                continue  # merged into another segment between listing and reading
-            except (ObjectDamaged, UnknownFormat) as error:
-                self.broken_segments.append(str(error))
-            self._loaded.add(name)
-        self._append(fresh)
+        self.shelf.refresh()
 
     @property
     def exclusions(self) -> Exclusions:
@@ -96,56 +98,59 @@ class Index:
         """From now on `known` answers no copy that these forbid."""
         with self._lock:
             self._exclusions = exclusions
-            self._usable = {}
+            self._view_of = None
 
     def known(self, ids: Ids) -> NDArray[np.bool_]:
         """(m,) which ids have a copy that a new point may refer to."""
-        with self._lock:
-            tables, exclusions = self._tables, self._exclusions
-            usable = [self._usable_packs(table) for table in tables]
+        view, exclusions = self._viewed()
+        order = np.argsort(prefixes_of(ids))  # neighbours share what the processor has cached
+        ids_in_order, found_in_order = ids[order], np.zeros(len(ids), np.bool_)
+        for table, usable in view:
+            rows = np.flatnonzero(~found_in_order)
+            found_in_order[rows] = table.find(ids_in_order[rows], usable) >= 0
         found = np.zeros(len(ids), np.bool_)
-        for table, allowed in zip(tables, usable, strict=True):
-            open_rows = np.flatnonzero(~found)
-            found[open_rows] = table.find(ids[open_rows], allowed) >= 0
+        found[order] = found_in_order
         if exclusions.damaged_ids:
             for row in np.flatnonzero(found):
                 content_id = ids[row].tobytes()
                 if content_id in exclusions.damaged_ids:
-                    found[row] = self._has_good_copy(content_id, exclusions)
+                    found[row] = self._has_good_copy(content_id)
+        self._count(len(ids))
         return found
 
     def locate(self, ids: Ids) -> list[Location | None]:
         """A place of each id; None for holes and ids that no segment knows."""
         places: list[Location | None] = [None] * len(ids)
         open_rows = np.flatnonzero(ids.any(axis=1))
-        for table in list(self._tables):
+        for table in self.tables():
             rows = table.find(ids[open_rows], np.ones(len(table.packs), np.bool_))
             for query, row in zip(open_rows[rows >= 0], rows[rows >= 0], strict=True):
                 places[query] = table.location(int(row))
             open_rows = open_rows[rows < 0]
+        self._count(len(ids))
         return places
 
     def copies(self, content_id: bytes) -> list[Location]:
-        """Every place of an id; those in trash or marked damaged come last."""
-        found = [
-            table.location(row) for table in list(self._tables) for row in table.rows_of(content_id)
-        ]
-        bad = self._exclusions
-        return sorted(
-            dict.fromkeys(found),
-            key=lambda place: place.pack in bad.trashed or (content_id, place.pack) in bad.damaged,
+        """Every place of an id; those that no new point may refer to come last."""
+        found = (
+            table.location(row) for table in self.tables() for row in table.rows_of(content_id)
         )
+        return sorted(dict.fromkeys(found), key=lambda place: not self._is_good(content_id, place))
 
-    def lost_ids(self) -> set[bytes]:
-        """Ids whose every copy is marked damaged, in trash, or in a pack that is gone or short."""
-        ids = set(self._exclusions.damaged_ids)
-        for table in list(self._tables):
-            gone = np.array([pack in self._missing for pack in table.packs], np.bool_)
-            if gone.any():
-                ids.update(row.tobytes() for row in table.ids(gone[table.pack_numbers]))
-        suspects = list(ids)
-        known = self.known(ids_of(suspects)).tolist()
-        return {content_id for content_id, good in zip(suspects, known, strict=True) if not good}
+    def has_losses(self) -> bool:
+        """Whether some id has no copy left that a new point may refer to: all are marked damaged,
+        in trash, or in packs that are gone or short. Costs little where every copy is good."""
+        view, exclusions = self._viewed()
+        if self._losses is None or self._losses[0] is not view:
+            damaged = ids_of(list(exclusions.damaged_ids))
+            lost = not self.known(damaged).all() or any(self._loses(*part) for part in view)
+            self._losses = view, lost
+        return self._losses[1]
+
+    def _loses(self, table: IndexTable, usable: NDArray[np.bool_]) -> bool:
+        rows = np.flatnonzero(~usable[table.pack_numbers]) if not usable.all() else np.array([])
+        pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+        return any(not self.known(table.ids(piece)).all() for piece in pieces)
 
     def search(self, content_id: bytes) -> Iterator[Location]:
         """`copies`; when those do not serve, what was indexed since, because a collector may have
@@ -162,16 +167,19 @@ class Index:
     def add(self, entries: Iterable[tuple[bytes, Location]]) -> None:
         """Write a segment for blobs whose packs are durable, and know them from now on."""
         rows = list(entries)
+        with self._lock:
+            self._standing.own({place.pack for _, place in rows})
+            self._view_of = None
         for start in range(0, len(rows), SEGMENT_ENTRIES_MAX):
-            self._write(_table_of(rows[start : start + SEGMENT_ENTRIES_MAX]))
+            self.shelf.put(_table_of(rows[start : start + SEGMENT_ENTRIES_MAX]))
 
     def packs(self) -> set[PackRef]:
         """Every pack that a loaded segment lists."""
-        return {pack for table in list(self._tables) for pack in table.packs}
+        return {pack for table in self.tables() for pack in table.packs}
 
     def tables(self) -> list[IndexTable]:
         """The loaded tables, for statistics and checks."""
-        return list(self._tables)
+        return [part.table for part in self.shelf.loaded]
 
     def learn_unlisted_packs(self) -> int:
         """Know the packs that no segment lists from their directories; writes nothing.
@@ -179,98 +187,86 @@ class Index:
         Returns how many were learned now. Packs whose directory is damaged are left alone. Costs a
         listing of all packs: for ids that nobody knows.
         """
-        return self._learn(stored_packs(self._sealed))
-
-    def _learn(self, stored: Iterable[PackRef]) -> int:
-        listed, fresh = self.packs() | self._unreadable_packs, dict[PackRef, IndexTable]()
-        for pack in stored:
-            if pack in listed:
-                continue
-            try:
-                directory = self._sealed.directory(pack.kind, pack.name)
-            except ObjectMissing:
-                continue
-            except (ObjectDamaged, UnknownFormat):
-                self._unreadable_packs.add(pack)
-                continue
-            fresh[pack] = table_of_directory(pack, directory)
+        fresh = dict(self._unlisted(stored_packs(self._sealed)))
         with self._lock:
             self._learned.update(fresh)
-        self._append(list(fresh.values()))
+        self.shelf.hold(fresh.values())
         return len(fresh)
 
     def adopt_unlisted_packs(self) -> int:
         """Index packs that no segment lists (their writer died, or is not done yet).
 
-        Also notices listed packs that are gone, or shorter than what is listed in them: `known`
-        answers none of their chunks any more. Returns how many packs were indexed.
+        From now on `known` answers only what lies in packs that are there now, none shorter than
+        what is listed in it, or in packs that are added. A writer calls it after it has read the
+        trash. Returns how many packs were indexed.
         """
-        listed = self.packs()
         sizes = dict(pack_sizes(self._sealed))
-        self._learn(sizes)
         with self._lock:
-            learned = dict(self._learned)
-        for tables in _batches(list(learned.values())):
-            self._put(merge_tables(tables))
-        # Not before all are written: what failed in between must be listed by the next try.
-        with self._lock:
-            self._learned = {}
-        self._notice_missing(listed, sizes)
-        return len(learned)
+            learned = [PackTable(*found) for found in self._learned.items()]
+        adopted = 0
+        for batch in batches(chain(learned, self._unlisted(sizes)), SEGMENT_ENTRIES_MAX):
+            self.shelf.put(merge_tables([table for _, table in batch]))
+            adopted += len(batch)
+            # Not before it is written: what failed must be listed by the next try.
+            with self._lock:
+                for pack, _ in batch:
+                    self._learned.pop(pack, None)
+        self.shelf.drop_held()
+        self._stand_on(sizes)
+        return adopted
 
     def notice_missing_packs(self) -> None:
         """As `adopt_unlisted_packs` does, and writes nothing. Costs a listing of all packs."""
-        self._notice_missing(self.packs(), dict(pack_sizes(self._sealed)))
+        self._stand_on(dict(pack_sizes(self._sealed)))
 
-    def _notice_missing(self, listed: set[PackRef], sizes: dict[PackRef, int]) -> None:
-        short = {pack for pack, end in self._ends() if end > sizes.get(pack, end)}
+    def _unlisted(self, stored: Iterable[PackRef]) -> Iterator[PackTable]:
+        listed = self.packs() | self._unreadable_packs
+        for pack in stored:
+            if pack in listed:
+                continue
+            try:
+                directory = self._sealed.directory(pack.kind, pack.name)
+                yield PackTable(pack, table_of_directory(pack, directory))
+            except ObjectMissing:
+                continue
+            except (ObjectDamaged, UnknownFormat):
+                self._unreadable_packs.add(pack)
+
+    def _stand_on(self, sizes: dict[PackRef, int]) -> None:
         with self._lock:
-            self._missing = frozenset(short | (listed - sizes.keys()))
-            self._usable = {}
+            self._standing = self._standing.relisted(sizes)
+            self._view_of = None
 
-    def _ends(self) -> Iterator[tuple[PackRef, int]]:
-        """How many bytes each listed pack must have at least."""
-        for table in list(self._tables):
-            ends = np.zeros(len(table.packs), np.int64)
-            np.maximum.at(ends, table.pack_numbers, table.offsets.astype(np.int64) + table.lengths)
-            yield from zip(table.packs, ends.tolist(), strict=True)
-
-    def _write(self, table: IndexTable) -> None:
-        self._put(table)
-        self._append([table])
-
-    def _put(self, table: IndexTable) -> None:
-        name = secrets.token_hex(16)
-        self._sealed.put(Kind.INDEX, name, table.encode())
-        self._loaded.add(name)
-
-    def _append(self, fresh: list[IndexTable]) -> None:
-        """Keep few tables: neighbours of similar size are merged, as in an LSM tree."""
-        if not fresh:
-            return
+    def _viewed(self) -> tuple[_View, Exclusions]:
+        """All tables with (packs,) which of their packs may be answered."""
         with self._lock:
-            tables = sorted([*self._tables, *fresh], key=len, reverse=True)
-            while len(tables) > 1 and len(tables[-2]) < 4 * len(tables[-1]) + 1024:
-                smallest = [tables.pop(), tables.pop()]
-                tables.append(merge_tables(smallest))
-                tables.sort(key=len, reverse=True)
-            self._tables = tables
-            self._usable = {}
+            loaded = self.shelf.loaded
+            if self._view_of is not loaded:
+                tables = [part.table for part in loaded]
+                excluded = self._exclusions.trashed
+                masks = self._standing.masks(tables, excluded)
+                self._view = list(zip(tables, masks, strict=True))
+                self._view_of = loaded
+            return self._view, self._exclusions
 
-    def _usable_packs(self, table: IndexTable) -> NDArray[np.bool_]:
-        mask = self._usable.get(id(table))
-        if mask is None:
-            unusable = self._exclusions.trashed | self._missing
-            mask = np.array([pack not in unusable for pack in table.packs], np.bool_)
-            self._usable[id(table)] = mask
-        return mask
+    def _has_good_copy(self, content_id: bytes) -> bool:
+        return any(self._is_good(content_id, place) for place in self.copies(content_id))
 
-    def _has_good_copy(self, content_id: bytes, exclusions: Exclusions) -> bool:
-        return any(
+    def _is_good(self, content_id: bytes, place: Location) -> bool:
+        """Whether a new point may refer to this copy."""
+        exclusions = self._exclusions
+        return (
             place.pack not in exclusions.trashed
             and (content_id, place.pack) not in exclusions.damaged
-            for place in self.copies(content_id)
+            and self._standing.stands(place.pack)
         )
+
+    def _count(self, ids: int) -> None:
+        self._looked_up += ids
+        if self._looked_up >= _LET_GO_AFTER:
+            self._looked_up = 0
+            for table in self.tables():
+                table.let_go()
 
 
 def stored_packs(sealed: SealedStore) -> Iterator[PackRef]:
@@ -285,31 +281,6 @@ def pack_sizes(sealed: SealedStore) -> Iterator[tuple[PackRef, int]]:
             name = key.rpartition("/")[2]
             if len(name) == 32 and all(digit in "0123456789abcdef" for digit in name):
                 yield PackRef(kind, bytes.fromhex(name)), size
-
-
-def _batches(tables: list[IndexTable]) -> Iterator[list[IndexTable]]:
-    """Tables of packs, as many at a time as fit into one segment."""
-    batch: list[IndexTable] = []
-    entries = 0
-    for table in tables:
-        if batch and entries + len(table) > SEGMENT_ENTRIES_MAX:
-            yield batch
-            batch, entries = [], 0
-        batch.append(table)
-        entries += len(table)
-    if batch:
-        yield batch
-
-
-def table_of_directory(pack: PackRef, directory: PackDirectory) -> IndexTable:
-    """The index entries that a pack's directory implies."""
-    return build_table(
-        [pack],
-        directory.ids,
-        np.zeros(len(directory.ids), np.uint32),
-        directory.offsets.astype(np.uint32),
-        directory.lengths,
-    )
 
 
 def ids_of(rows: list[bytes]) -> Ids:

@@ -7,6 +7,7 @@ business.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ _PREFIX: Final = 8
 _REST: Final = ID_SIZE - _PREFIX
 _ENTRY_SIZE: Final = ID_SIZE + 12
 _ALL: Final = slice(None)
+_STEPS_MAX: Final = 8
+"""Copies of an id that `find` steps through for all queries at once; more are somebody's mischief,
+and are then looked at per id, all of them together."""
 
 
 class PackRef(NamedTuple):
@@ -48,7 +52,8 @@ class IndexTable:
 
     prefixes: uint64, the first 8 bytes of each id as a big-endian number (so order is kept).
     rests: (n, 24) uint8, the other bytes. pack_numbers, offsets, lengths: uint32. Arrays may be
-    read-only, and mapped from a file. Equal and hashed as an object, not by content.
+    read-only. mapping: the file they are mapped from, where they are. Equal and hashed as an
+    object, not by content.
     """
 
     packs: tuple[PackRef, ...]
@@ -57,6 +62,7 @@ class IndexTable:
     pack_numbers: NDArray[np.uint32]
     offsets: NDArray[np.uint32]
     lengths: NDArray[np.uint32]
+    mapping: mmap.mmap | None = None
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -70,7 +76,7 @@ class IndexTable:
         rows = np.searchsorted(self.prefixes, wanted)
         found = np.full(len(ids), -1, np.int64)
         open_queries = np.arange(len(ids))
-        while len(open_queries):
+        for _ in range(_STEPS_MAX):
             at = rows[open_queries]
             inside = at < len(self.prefixes)
             open_queries, at = open_queries[inside], at[inside]
@@ -80,8 +86,21 @@ class IndexTable:
             hit &= usable[self.pack_numbers[at]]
             found[open_queries[hit]] = at[hit]
             open_queries = open_queries[~hit]
+            if not len(open_queries):
+                return found
             rows[open_queries] += 1
+        found[open_queries] = self._find_among_many(ids[open_queries], usable)
         return found
+
+    def _find_among_many(self, ids: Ids, usable: NDArray[np.bool_]) -> list[int]:
+        """`find` for ids of which there are, or seem to be, many copies."""
+        rows: dict[bytes, int] = {}
+        for at, row in enumerate(ids):
+            if row.tobytes() not in rows:
+                copies = self.find_all(ids[at : at + 1])
+                copies = copies[usable[self.pack_numbers[copies]]]
+                rows[row.tobytes()] = int(copies[0]) if len(copies) else -1
+        return [rows[row.tobytes()] for row in ids]
 
     def find_all(self, ids: Ids) -> NDArray[np.int64]:
         """Every row, rising, whose id is among `ids`: all copies of each. Ids may repeat."""
@@ -119,7 +138,7 @@ class IndexTable:
         return ends
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> IndexTable:
-        """A table of some rows, which must rise."""
+        """A table of some rows, which must rise, in memory of its own unless they are a slice."""
         return IndexTable(
             self.packs,
             self.prefixes[rows],
@@ -139,6 +158,11 @@ class IndexTable:
         left = tuple(pack for pack, keep in zip(self.packs, kept, strict=True) if keep)
         return replace(part, packs=left, pack_numbers=number[part.pack_numbers])
 
+    def let_go(self) -> None:
+        """What was read of a mapped file is not our memory any more; it is read again if needed."""
+        if self.mapping is not None:
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
     def encode(self) -> bytes:
         """The plain payload of a segment."""
         head = _HEAD.pack(len(self), len(self.packs))
@@ -153,6 +177,14 @@ class IndexTable:
                 packs,
             )
         )
+
+
+EMPTY_TABLE: Final = IndexTable(
+    (),
+    np.zeros(0, np.uint64),
+    np.zeros((0, _REST), np.uint8),
+    *(np.zeros(0, np.uint32) for _ in range(3)),
+)
 
 
 def prefixes_of(ids: Ids) -> NDArray[np.uint64]:
@@ -236,7 +268,9 @@ def decode_table(payload: bytes | memoryview, key: str) -> IndexTable:
     packs = _decode_packs(bytes(payload[packs_at:]), key)
     if bool((prefixes[1:] < prefixes[:-1]).any()) or bool((columns[0] >= pack_count).any()):
         raise ObjectDamaged(f"{key}: is not sorted or names a pack it does not list")
-    return IndexTable(packs, prefixes, rests, columns[0], columns[1], columns[2])
+    source = payload.obj if isinstance(payload, memoryview) else None
+    mapping = source if isinstance(source, mmap.mmap) else None
+    return IndexTable(packs, prefixes, rests, columns[0], columns[1], columns[2], mapping)
 
 
 def _decode_packs(data: bytes, key: str) -> tuple[PackRef, ...]:

@@ -20,11 +20,10 @@ def lost_ranges(disk_map: DiskMap, index: Index) -> Iterator[tuple[int, int]]:
     Walks the whole map, unless the index knows of no loss at all. Raises ObjectMissing,
     ObjectDamaged where the map itself has gaps.
     """
-    lost = index.lost_ids()
-    if not lost:
+    if not index.has_losses():
         return
     for node_id, level, number in disk_map.nodes():
-        if node_id in lost or not index.known(ids_of([node_id]))[0]:
+        if not index.known(ids_of([node_id]))[0]:
             raise ObjectMissing(f"map node {node_id.hex()[:16]} has no good copy")
         if level:
             continue

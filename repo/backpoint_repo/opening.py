@@ -18,8 +18,10 @@ from backpoint_repo.credential import read_credential
 from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError
 from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
 from backpoint_repo.secret_source import SecretSource, refuse_several
+from backpoint_repo.segment_cache import cache_place
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.local import LocalStore
+from backpoint_repo.terminal import say
 
 REPOSITORY: Final = "BACKPOINT_REPO"
 CREDENTIAL: Final = "BACKPOINT_CREDENTIAL"
@@ -70,7 +72,8 @@ def open_from(args: argparse.Namespace) -> Repository:
     """
     store = store_from(args)
     read_config(store)  # before anybody is asked for a passphrase to a place that has no use for it
-    return open_repository(store, credential_from(os.environ))
+    caches = cache_place(os.environ, say if args.verbose else lambda _: None)
+    return open_repository(store, credential_from(os.environ), caches=caches)
 
 
 def require_owner(repository: Repository, doing: str) -> None:

@@ -35,6 +35,7 @@ from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.point import ConfigFile, Disk, Point
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.sealing import Packer
+from backpoint_repo.segment_cache import CachePlace, SegmentCache
 from backpoint_repo.store.contract import Store
 
 ZSTD_LEVEL = 1
@@ -57,12 +58,16 @@ class Repository:
     """An open repository. Thread-safe for reading; each backup session is its own object."""
 
     def __init__(
-        self, sealed: SealedStore, config: Config, clock: Callable[[], float] = time.time
+        self,
+        sealed: SealedStore,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        cache: SegmentCache | None = None,
     ) -> None:
         self.sealed = sealed
         self.config = config
         self.clock = clock
-        self.index = Index(sealed)
+        self.index = Index(sealed, cache)
         self.catalog = Catalog(sealed)
         self.nodes = NodeReader(sealed, self.index)
         self.chunks = ChunkReader(sealed, self.index)
@@ -135,9 +140,15 @@ def create_repository(
 
 
 def open_repository(
-    store: Store, credential: Credential, clock: Callable[[], float] = time.time
+    store: Store,
+    credential: Credential,
+    clock: Callable[[], float] = time.time,
+    caches: CachePlace | None = None,
 ) -> Repository:
-    """Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat."""
+    """caches: where this machine may keep a large index; without it, it is held in memory.
+
+    Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat.
+    """
     unverified = read_config(store)
     if isinstance(credential, Passphrase):
         keyring = open_with(store, unverified.config, credential.text)
@@ -154,7 +165,8 @@ def open_repository(
             "credential has swapped it, and backups made since are sealed to somebody else"
         )
     sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
-    return Repository(sealed, config, clock)
+    cache = caches.of(config.repository_id, keyring.meta_key) if caches else None
+    return Repository(sealed, config, clock, cache)
 
 
 def _refuse_existing(store: Store) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from backpoint_repo.errors import StoreFull
 from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import HOLE, Kind, object_key
-from backpoint_repo.index import Index, ids_of
+from backpoint_repo.index import Index, ids_of, stored_packs
 from backpoint_repo.index_segment import Location, PackRef
-from backpoint_repo.repository import Repository
+from backpoint_repo.repository import Repository, open_repository
+from backpoint_repo.segment_cache import CachePlace
+from backpoint_repo.segment_merge import merge_segments
 from backpoint_repo.store.contract import Piece
 from backpoint_repo.store.memory import MemoryStore
 from small_repository import (
+    PASSPHRASE,
     assert_clean,
     back_up,
     keys_of,
@@ -93,6 +97,120 @@ def test_exclusions_outlive_merging(repository: Repository) -> None:
         index.add([(content_id(number), Location(PACKS[number % 2], 8, 10))])
     ids = ids_of([content_id(number) for number in range(300)])
     assert index.known(ids).tolist() == [number % 2 == 1 for number in range(300)]
+
+
+def pack_names(repository: Repository) -> list[PackRef]:
+    return sorted(stored_packs(repository.sealed))
+
+
+def test_a_writer_relies_only_on_packs_that_it_has_seen(repository: Repository) -> None:
+    """Entries of packs that were swept long ago come back when stale segments are merged late."""
+    back_up(repository, "vm", random_disk(MIB, 1))
+    writer, stale = Index(repository.sealed), Index(repository.sealed)
+    writer.refresh()
+    writer.adopt_unlisted_packs()
+    (seen, *_) = [pack for pack in pack_names(repository) if pack.kind is Kind.DATA_PACK]
+    ids = ids_of([content_id(0), content_id(1), content_id(2)])
+    stale.add([(content_id(0), Location(PACKS[0], 8, 10)), (content_id(1), Location(seen, 8, 10))])
+    writer.refresh()
+    assert writer.known(ids).tolist() == [False, True, False]
+    assert writer.locate(ids)[0] is not None, "a reader may try"
+    writer.add([(content_id(2), Location(PACKS[1], 8, 10))])
+    stale.add([(content_id(0), Location(PACKS[1], 8, 10))])
+    writer.refresh()
+    assert writer.known(ids).tolist() == [True, True, True], "what it wrote itself is there"
+    assert writer.fork().known(ids).tolist() == [True, True, True]
+
+
+def test_a_pack_that_lost_its_end_is_not_relied_on(repository: Repository) -> None:
+    """Also where the segment that tells its true length is loaded later."""
+    back_up(repository, "vm", random_disk(MIB, 1))
+    pack = pack_names(repository)[0]
+    size = repository.sealed.store.size(object_key(pack.kind, pack.name.hex()))
+    writer, other = Index(repository.sealed), Index(repository.sealed)
+    other.add([(content_id(0), Location(pack, 8, 10))])
+    writer.refresh()
+    writer.adopt_unlisted_packs()
+    ids = ids_of([content_id(0), content_id(1)])
+    assert writer.known(ids).tolist() == [True, False]
+    assert not writer.has_losses()
+    other.add([(content_id(1), Location(pack, size - 9, 10))])
+    writer.refresh()
+    assert writer.known(ids).tolist() == [False, False]
+    assert writer.has_losses()
+    good = Location(PACKS[0], 8, 10)
+    lost = [row.tobytes() for table in writer.tables() for row in table.ids()]
+    writer.add([(one, good) for one in lost])
+    assert not writer.has_losses()
+
+
+def test_what_only_trash_holds_is_a_loss(repository: Repository) -> None:
+    index = Index(repository.sealed)
+    index.add([(content_id(0), Location(PACKS[0], 8, 10))])
+    assert not index.has_losses()
+    index.exclude(Exclusions(1, frozenset({PACKS[0]})))
+    assert index.has_losses()
+    index.add([(content_id(0), Location(PACKS[1], 8, 10))])
+    assert not index.has_losses()
+    index.exclude(Exclusions(1, frozenset(), frozenset({(content_id(0), PACKS[1])})))
+    assert not index.has_losses()
+    index.exclude(Exclusions(1, frozenset({PACKS[0]}), frozenset({(content_id(0), PACKS[1])})))
+    assert index.has_losses()
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CachePlace:
+    """Where every segment has a file, however small."""
+    monkeypatch.setattr("backpoint_repo.segment_cache.FILE_FROM", 0)
+    return CachePlace(tmp_path / "cache")
+
+
+def cached(repository: Repository, caches: CachePlace) -> Repository:
+    return open_repository(repository.sealed.store, PASSPHRASE, repository.clock, caches)
+
+
+def cached_names(repository: Repository, caches: CachePlace) -> set[str]:
+    folder = caches.root / repository.config.repository_id.hex() / "index"
+    return {path.name for path in folder.iterdir()}
+
+
+def test_mapped_segments_answer_the_same(repository: Repository, caches: CachePlace) -> None:
+    disk = random_disk(MIB, 1)
+    first, second = cached(repository, caches), cached(repository, caches)
+    point = back_up(first, "vm", disk)
+    again = back_up(second, "vm", disk)
+    assert again.traffic.new == 0
+    third = cached(repository, caches)
+    assert read_disk(third, point.disks[0]) == disk.content(0, MIB)
+    assert third.index.tables()
+    assert all(table.mapping is not None for table in third.index.tables())
+    names = {key.removeprefix("index/") for key in keys_of(repository.sealed.store, Kind.INDEX)}
+    assert cached_names(repository, caches) == names
+    assert_clean(repository)
+
+
+def test_a_spoiled_cache_file_is_made_again(repository: Repository, caches: CachePlace) -> None:
+    disk = random_disk(MIB, 1)
+    back_up(cached(repository, caches), "vm", disk)
+    (name,) = cached_names(repository, caches)
+    path = caches.root / repository.config.repository_id.hex() / "index" / name
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    assert back_up(cached(repository, caches), "vm", disk).traffic.new == 0
+    assert path.read_bytes() == good
+
+
+def test_files_of_merged_segments_go(repository: Repository, caches: CachePlace) -> None:
+    opened = cached(repository, caches)
+    for number in range(10):
+        opened.index.add([(content_id(number), Location(PACKS[0], 8, 10))])
+    assert len(cached_names(repository, caches)) == 10
+    merge_segments(repository.sealed, Index(repository.sealed))
+    ids = ids_of([content_id(number) for number in range(10)])
+    assert opened.index.known(ids).all()
+    opened.index.refresh()
+    assert opened.index.known(ids).all()
+    assert len(cached_names(repository, caches)) == 1
 
 
 def test_an_empty_index(repository: Repository) -> None:

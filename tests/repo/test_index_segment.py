@@ -87,6 +87,32 @@ def test_merging_keeps_every_entry(parts: list[list[Row]]) -> None:
     assert bool((prefixes[1:] >= prefixes[:-1]).all())
 
 
+@given(rows_of_ids, st.sets(st.sampled_from(PACKS)))
+def test_leaving_packs_out(rows: list[Row], gone: set[PackRef]) -> None:
+    left = table_of(rows).without(gone)
+    assert sorted(rows_in(left)) == sorted(row for row in rows if row[1] not in gone)
+    assert not gone & set(left.packs)
+    assert sorted(rows_in(decode_table(left.encode(), "x"))) == sorted(rows_in(left))
+
+
+@given(rows_of_ids)
+def test_how_long_packs_must_be(rows: list[Row]) -> None:
+    table = table_of(rows)
+    for pack, end in zip(table.packs, table.pack_ends().tolist(), strict=True):
+        assert end == max(offset + length for _, one, offset, length in rows if one == pack)
+
+
+def test_a_copy_among_thousands_of_bad_ones_is_found() -> None:
+    """Somebody may list an id in as many packs as they like."""
+    rows: list[Row] = [(IDS[4], PACKS[0], at, 1) for at in range(5000)]
+    rows += [(IDS[4], PACKS[3], 7, 1), (IDS[3], PACKS[0], 7, 1)]
+    table = table_of(rows)
+    usable = np.array([pack == PACKS[3] for pack in table.packs], np.bool_)
+    found = table.find(ids_of([IDS[4], IDS[3], IDS[4], IDS[0]]), usable).tolist()
+    assert table.location(found[0]) == Location(PACKS[3], 7, 1)
+    assert found == [found[0], -1, found[0], -1]
+
+
 def test_a_copy_listed_twice_is_kept_once() -> None:
     rows: list[Row] = [(bytes([at]) * 32, PACKS[at % 2], at * 10, 5) for at in range(50)]
     assert len(merge_tables([table_of(rows), table_of(rows)])) == len(rows)

@@ -21,6 +21,7 @@ from backpoint_repo import repository
 from backpoint_repo.config import read_config
 from backpoint_repo.credential import read_credential
 from backpoint_repo.opening import credential_from
+from backpoint_repo.segment_cache import cache_place
 from backpoint_repo.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def open_repository(settings: Settings) -> repository.Repository:
     """Open the repository as the configuration says. Raises KeyFault and what opening raises."""
     store = LocalStore(Path(settings.repository.path))
     read_config(store)
-    return repository.open_repository(store, _credential(settings))
+    caches = cache_place(os.environ)
+    return repository.open_repository(store, _credential(settings), caches=caches)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from backpoint_agent.settings.model import RepositorySettings
 from backpoint_repo.config import read_config
 from backpoint_repo.opening import CREDENTIAL, REPOSITORY, credential_from, owner_source
 from backpoint_repo.repository import Passphrase, Repository, open_repository
+from backpoint_repo.segment_cache import cache_place
 from backpoint_repo.store.local import LocalStore
 
 _PASSPHRASE: Final = "BACKPOINT_PASSPHRASE"
@@ -41,7 +42,7 @@ class RepositoryAccess:
         store = LocalStore(Path(self.path))
         read_config(store)
         credential = credential_from(self.environment)
-        opened = open_repository(store, credential)
+        opened = open_repository(store, credential, caches=cache_place(self.environment))
         if isinstance(credential, Passphrase) and not owner_source(self.environment).chosen():
             typed = {**self.environment, _PASSPHRASE: credential.text}
             return opened, replace(self, environment=typed)

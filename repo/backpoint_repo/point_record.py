@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.point import Point
+from backpoint_repo.point import Point, is_calendar_time
+from backpoint_repo.point_hold import Hold
 from backpoint_repo.point_note import PointNote
 from backpoint_repo.point_proof import History, Unreadable
 from backpoint_repo.point_selector import format_time
@@ -22,8 +23,10 @@ def point_name(point: Point | PointSummary) -> str:
     return f"{point.vm}@{format_time(point.time)}"
 
 
-def summary_record(point: PointSummary, proof: Proof | Unreadable | None) -> dict[str, Any]:
-    """One line of `points --json`. Sizes in bytes. proof: the newest."""
+def summary_record(
+    point: PointSummary, proof: Proof | Unreadable | None, holds: Sequence[Hold] = ()
+) -> dict[str, Any]:
+    """One line of `points --json`. Sizes in bytes. proof: the newest. holds: that hold now."""
     return {
         "id": point.point_id.hex(),
         "vm": point.vm,
@@ -37,7 +40,39 @@ def summary_record(point: PointSummary, proof: Proof | Unreadable | None) -> dic
         "stored": point.stored,
         "warnings": point.warnings,
         "proof": any_proof_record(proof),
+        "holds": [hold_record(hold) for hold in holds],
     }
+
+
+def hold_record(hold: Hold) -> dict[str, Any]:
+    """by_hand: whether `backpoint unhold` drops it."""
+    return {
+        "why": hold.why,
+        "by_hand": hold.by_hand,
+        "since": hold.since,
+        "until": hold.until,
+        "until_time": until_time(hold),
+    }
+
+
+def until_time(hold: Hold) -> str | None:
+    """As UTC text; None for as long as it is there. A time that no calendar shows is none."""
+    if hold.until is None or not is_calendar_time(hold.until):
+        return None
+    return format_time(hold.until)
+
+
+def until_text(hold: Hold) -> str:
+    """`until 2026-12-20T02-00-00Z`, `until it is dropped`."""
+    return f"until {until_time(hold) or 'it is dropped'}"
+
+
+def holds_cell(holds: Sequence[Hold]) -> str:
+    """`held`, or the day until which it is, if all holds end; empty without one."""
+    days = [until_time(hold) for hold in holds]
+    if not days:
+        return ""
+    return "held" if None in days else f"until {max(filter(None, days))[:10]}"
 
 
 def any_proof_record(proof: Proof | Unreadable | None) -> dict[str, Any] | None:
@@ -66,7 +101,10 @@ def proof_cell(proof: Proof | Unreadable | None) -> str:
 
 
 def full_record(
-    point: Point, notes: Sequence[PointNote] = (), proofs: History | None = None
+    point: Point,
+    notes: Sequence[PointNote] = (),
+    proofs: History | None = None,
+    holds: Sequence[Hold] | None = None,
 ) -> dict[str, Any]:
     """Everything that is recorded of a point, without the ids of its content. Sizes in bytes."""
     disks = [
@@ -102,6 +140,7 @@ def full_record(
         "capture": point.capture,
         **({"notes": {note.topic: note.facts for note in notes}} if notes else {}),
         **({"proofs": history_records(proofs)} if proofs is not None else {}),
+        **({"holds": [hold_record(hold) for hold in holds]} if holds is not None else {}),
     }
 
 

@@ -73,8 +73,7 @@ def put_policy(sealed: SealedStore, policy: Policy, clock: Callable[[], float]) 
 
     Raises UsageError for what no policy may say, and as `read_policy` and `SealedStore.put`.
     """
-    if why := _refusal(policy):
-        raise UsageError(why)
+    checked(policy)
     there = read_policy_objects(sealed)
     # After all others whatever the clocks did: the one set last decides on parity.
     at = max([clock(), *(math.nextafter(one.set, math.inf) for one in there)])
@@ -90,9 +89,15 @@ def parse_parity(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"{text!r} is no parity; write it like 10+2: packs with data + spare")
     parity = int(match[1]), int(match[2])
-    if why := _refusal(Policy(parity=parity)):
-        raise UsageError(why)
+    checked(Policy(parity=parity))
     return parity
+
+
+def checked(policy: Policy) -> Policy:
+    """The same. Raises UsageError for what no policy may say."""
+    if why := _refusal(policy):
+        raise UsageError(why)
+    return policy
 
 
 def age_text(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
+    from backpoint_repo.policy import Policy
     from backpoint_repo.store.contract import Store
 
 HELP: Final = "make a repository"
@@ -18,11 +19,14 @@ Make a repository in a directory, which may be missing or must be empty. The pas
 for twice, or taken from the environment. It opens the owner's key; without a passphrase or recovery
 key nobody can ever read the backups, so let --recovery-key write one and lock its print-out away.
 
-The chunk average is fixed for ever: smaller finds more duplicates and costs more index.
+The chunk average is fixed for ever: smaller finds more duplicates and costs more index. The minimum
+age can later be raised (`backpoint protect`) and never lowered. Parity is kept up by `backpoint
+parity`: with 10+2, of each group of 10 packs any 2 can be lost, for a fifth more space.
 """
 _EXAMPLES: Final = """
 backpoint -r /srv/backups init --recovery-key /root/backpoint.recovery
 backpoint -r /srv/backups init --chunk-avg 32K
+backpoint -r /srv/backups init --min-age 14d --parity 10+2
 """
 
 
@@ -41,6 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also make a recovery key and write it to this new file",
     )
+    parser.add_argument(
+        "--min-age",
+        metavar="TIME",
+        help="no point can be removed before it is so old, like 14d (default: none)",
+    )
+    parser.add_argument(
+        "--parity",
+        metavar="DATA+SPARE",
+        help="packs of a group, and spare ones made for it, like 10+2 (default: no parity)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,18 +63,22 @@ def run(args: argparse.Namespace) -> int:
 
     from backpoint_repo.chunking import ChunkParameters
     from backpoint_repo.opening import first_passphrase, store_from
+    from backpoint_repo.policy import Policy, put_policy
     from backpoint_repo.recovery_file import add_recovery_key
     from backpoint_repo.repository import create_repository
     from backpoint_repo.sizes import parse_size
     from backpoint_repo.terminal import print_line, print_record, warn
 
     chunks = ChunkParameters.with_average(parse_size(args.chunk_avg))
+    policy = _policy(args)
     store = store_from(args)
     _refuse_foreign(store)
     if args.recovery_key is not None:
         _refuse_existing(args.recovery_key)
     repository = create_repository(store, first_passphrase(os.environ), chunks)
     repository_id = repository.config.repository_id.hex()
+    if policy != Policy():
+        put_policy(repository.sealed, policy, repository.clock)
     if args.recovery_key is not None:
         add_recovery_key(repository, args.recovery_key)
     if args.recovery_key is None:
@@ -73,6 +91,16 @@ def run(args: argparse.Namespace) -> int:
     if args.recovery_key is not None:
         print_line(f"recovery key written to {args.recovery_key}: print it and lock it away")
     return 0
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    """Raises UsageError, before anything is made."""
+    from backpoint_repo.policy import Policy, checked, parse_parity
+    from backpoint_repo.sizes import parse_duration
+
+    min_age_s = parse_duration(args.min_age) if args.min_age is not None else 0.0
+    parity = parse_parity(args.parity) if args.parity is not None else None
+    return checked(Policy(min_age_s, parity))
 
 
 def _refuse_foreign(store: Store) -> None:

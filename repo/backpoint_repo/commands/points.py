@@ -9,8 +9,10 @@ from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
     from backpoint_repo.catalog import PointSummary
+    from backpoint_repo.point_hold import Hold
     from backpoint_repo.point_proof import Unreadable
     from backpoint_repo.proof import Proof
+    from backpoint_repo.repository import Repository
     from backpoint_repo.sealed_store import SealedStore
 
 HELP: Final = "list restore points"
@@ -18,7 +20,8 @@ HELP: Final = "list restore points"
 _DESCRIPTION: Final = """
 List all restore points, or those of one VM, by VM and time (UTC). Sizes are those of all disks of a
 point together: their size, what of it is not empty, and what the point added to the repository.
-The last column is the newest proof: the level that was proved and when, or which one FAILED.
+HELD says that `backpoint prune` does not remove the point, and until when. The last column is the
+newest proof: the level that was proved and when, or which one FAILED.
 A point that cannot be read is reported on stderr; the others are listed all the same.
 """
 _EXAMPLES: Final = """
@@ -60,11 +63,15 @@ def run(args: argparse.Namespace) -> int:
     if args.unproved:
         good = {own for own, proof in proofs.items() if isinstance(proof, Proof) and proof.ok}
         points = [point for point in points if point.point_id not in good]
+    holds = _holds(repository)
     if args.json:
-        records = [summary_record(point, proofs.get(point.point_id)) for point in points]
+        records = [
+            summary_record(point, proofs.get(point.point_id), holds.get(point.point_id, ()))
+            for point in points
+        ]
         print_record({"points": records, "unreadable": dict(catalog.broken)})
     elif points:
-        _print_table(points, proofs)
+        _print_table(points, proofs, holds)
     else:
         say("no unproved points" if args.unproved else "no points yet")
     return 0
@@ -87,8 +94,30 @@ def _proofs(sealed: SealedStore, points: list[PointSummary]) -> dict[bytes, Proo
     return proofs
 
 
-def _print_table(points: list[PointSummary], proofs: dict[bytes, Proof | Unreadable]) -> None:
-    from backpoint_repo.point_record import proof_cell
+def _holds(repository: Repository) -> dict[bytes, list[Hold]]:
+    """Those that hold now; where one cannot be read, points are listed all the same."""
+    from backpoint_repo.errors import RepositoryError
+    from backpoint_repo.point_hold import read_holds
+    from backpoint_repo.terminal import warn
+
+    found: dict[bytes, list[Hold]] = {}
+    try:
+        holds = read_holds(repository.sealed)
+    except RepositoryError as error:
+        warn(f"holds cannot be read, so prune removes nothing: {error}")
+        return {}
+    for hold in holds:
+        if hold.holds_at(repository.clock()):
+            found.setdefault(hold.point_id, []).append(hold)
+    return found
+
+
+def _print_table(
+    points: list[PointSummary],
+    proofs: dict[bytes, Proof | Unreadable],
+    holds: dict[bytes, list[Hold]],
+) -> None:
+    from backpoint_repo.point_record import holds_cell, proof_cell
     from backpoint_repo.point_selector import format_time
     from backpoint_repo.sizes import format_size
     from backpoint_repo.terminal import Column, print_table
@@ -107,8 +136,9 @@ def _print_table(points: list[PointSummary], proofs: dict[bytes, Proof | Unreada
             format_size(point.allocated),
             format_size(point.stored),
             str(point.warnings or ""),
+            holds_cell(holds.get(point.point_id, ())),
             proof_cell(proofs.get(point.point_id)),
         )
         for point in points
     ]
-    print_table([*columns, Column("proof")], rows)
+    print_table([*columns, Column("held"), Column("proof")], rows)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
     from backpoint_repo.point import Point
+    from backpoint_repo.point_hold import Hold
     from backpoint_repo.point_note import PointNote
     from backpoint_repo.point_proof import History
+    from backpoint_repo.repository import Repository
 
 HELP: Final = "describe one restore point"
 SELECTOR: Final = "a point: VM@latest, VM@TIME-PREFIX, VM@INDEX (-1 newest) or VM@ID-PREFIX"
 
 _DESCRIPTION: Final = """
 Describe one restore point: its disks with size and source, its files, what it cost, its warnings,
-and what became of every attempt to prove it, newest first.
+who holds it, and what became of every attempt to prove it, newest first.
 POINT may be `latest`, the beginning of a time (2026-11-20), an index (-1 is the newest, 0 the
 oldest) or the beginning of an id; an ambiguous one is refused with the candidates.
 """
@@ -52,10 +55,12 @@ def run(args: argparse.Namespace) -> int:
     proofs = read_proofs(repository.sealed, point.point_id)
     for unreadable in proofs.unreadable:
         warn(f"a proof cannot be read: {unreadable.why}")
+    holds = _holds(repository, point)
     if args.json:
-        print_record(full_record(point, [note] if note else [], proofs))
+        print_record(full_record(point, [note] if note else [], proofs, holds))
     else:
-        print_fields((*_fields(point), *_proved(proofs), *_made_by_agent(point, note)))
+        told = (_fields(point), _held(holds), _proved(proofs), _made_by_agent(point, note))
+        print_fields(chain.from_iterable(told))
     return 0
 
 
@@ -85,6 +90,27 @@ def _fields(point: Point) -> Iterator[tuple[str, str]]:
     yield "made by", point.tool
     for warning in point.warnings:
         yield "warning", warning
+
+
+def _holds(repository: Repository, point: Point) -> list[Hold]:
+    from backpoint_repo.errors import RepositoryError
+    from backpoint_repo.point_hold import read_holds
+    from backpoint_repo.terminal import warn
+
+    try:
+        every = read_holds(repository.sealed)
+    except RepositoryError as error:
+        warn(f"holds cannot be read: {error}")
+        return []
+    now = repository.clock()
+    return [hold for hold in every if hold.point_id == point.point_id and hold.holds_at(now)]
+
+
+def _held(holds: list[Hold]) -> Iterator[tuple[str, str]]:
+    from backpoint_repo.point_record import until_text
+
+    for hold in holds:
+        yield "held", f"{until_text(hold)}{f': {hold.why}' if hold.why else ''}"
 
 
 def _proved(history: History) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,11 @@ class BlobWatch:
 
     def __init__(self, directory: PackDirectory) -> None:
         self._ends: list[int] = (directory.offsets + directory.lengths).tolist()
-        self._digests = directory.digests
+        self.directory = directory
         self._hash = blake3()
         self._position = 0
         self._blob = 0
-        self._bad = 0
+        self._bad: list[int] = []
 
     def feed(self, data: bytes) -> None:
         """The next bytes."""
@@ -34,12 +34,12 @@ class BlobWatch:
                 self._close_blob()
         self._position += len(view)
 
-    def problem(self) -> str | None:
-        """After the last byte: what is wrong, for people."""
-        bad = self._bad + len(self._ends) - self._blob
-        return f"{bad} of {len(self._ends)} blobs are not what was stored" if bad else None
+    def bad(self) -> list[int]:
+        """After the last byte: numbers of the blobs that are not what was stored."""
+        return [*self._bad, *range(self._blob, len(self._ends))]
 
     def _close_blob(self) -> None:
-        self._bad += self._hash.digest(DIGEST_SIZE) != self._digests[self._blob].tobytes()
+        if self._hash.digest(DIGEST_SIZE) != self.directory.digests[self._blob].tobytes():
+            self._bad.append(self._blob)
         self._hash = blake3()
         self._blob += 1

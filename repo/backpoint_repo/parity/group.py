@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from blake3 import blake3
@@ -61,12 +62,12 @@ class Group:
     members: tuple[Member, ...]
     spares: tuple[Spare, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of code: the largest member, and the body of every spare."""
         return max(member.size for member in self.members)
 
-    @property
+    @cached_property
     def packs(self) -> frozenset[PackRef]:
         """All members."""
         return frozenset(member.pack for member in self.members)

@@ -1,7 +1,9 @@
 """Makes the spares of a group: reads its packs column by column, encodes, stores.
 
 Every pack is held against its directory on the way: one that is damaged, gone or cannot be read is
-answered with the reason, and no spare is made. Which packs belong together is for `plan.py`.
+answered with the reason, and no spare is made. Blobs that are known to be bad may be forgiven: then
+the pack is covered as it is, for the sake of the others. Which packs belong together is for
+`plan.py`.
 Memory: two columns of every pack, and at most 160 MiB of spares; where more are wanted the packs
 are read again.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -57,12 +59,18 @@ class Shape:
     column: int
 
 
+Copies = Collection[tuple[bytes, PackRef]]
+"""Content ids, each with a pack that has a copy."""
+
+
 @dataclass(frozen=True)
 class Made:
-    """group: None where nothing was made, because of the `unfit` packs -> why."""
+    """group: None where nothing was made, because of the `unfit` packs -> why. rotten: those whose
+    directory is good, and some blobs are not."""
 
     group: Group | None = None
     unfit: dict[PackRef, RepositoryError] = field(default_factory=dict)
+    rotten: frozenset[PackRef] = frozenset()
 
 
 def write_group(
@@ -70,15 +78,17 @@ def write_group(
     packs: Sequence[StoredPack],
     shape: Shape,
     advance: Callable[[int], None],
+    forgiven: Copies = (),
 ) -> Made:
-    """Store the spares of these packs. advance: called with bytes of packs read.
+    """Store the spares of these packs. advance: called with bytes of packs read. forgiven: copies
+    that may be bad.
 
     Raises StoreUnavailable where nothing can be written.
     """
     names = [secrets.token_bytes(SPARE_NAME_SIZE) for _ in range(shape.spares)]
     at_once = max(1, _SPARE_BYTES_MAX // max(pack.size for pack in packs))
     rounds = [range(shape.spares)[start:][:at_once] for start in range(0, shape.spares, at_once)]
-    code = _Code(sealed, packs, names, shape.column)
+    code = _Code(sealed, packs, names, shape.column, forgiven)
     first = code.encode(rounds[0], advance)
     if first.unfit or first.group is None:
         return first
@@ -93,11 +103,11 @@ def write_group(
     return first
 
 
-def problem_of(sealed: SealedStore, group: Group) -> str | None:
+def problem_of(sealed: SealedStore, group: Group, forgiven: Copies = ()) -> str | None:
     """Why a group cannot be relied on; None where packs and spares are what its record says, and
-    belong together. Reads all of them. Raises StoreUnavailable."""
+    belong together. Reads all of them. forgiven: as for `write_group`."""
     packs = [StoredPack(member.pack, member.size) for member in group.members]
-    code = _Code(sealed, packs, [spare.name for spare in group.spares], group.column)
+    code = _Code(sealed, packs, [spare.name for spare in group.spares], group.column, forgiven)
     made = code.encode(range(0), lambda _: None)
     if made.unfit:
         return str(next(iter(made.unfit.values())))
@@ -123,11 +133,13 @@ class _Code:
         packs: Sequence[StoredPack],
         names: Sequence[bytes],
         column: int,
+        forgiven: Copies,
     ) -> None:
         self._sealed = sealed
         self._packs = packs
         self._names = names
         self._column = column
+        self._forgiven = forgiven
         self._size = max(pack.size for pack in packs)
         self.bodies: dict[int, list[bytes]] = {}
 
@@ -152,18 +164,24 @@ class _Code:
                 if number in self.bodies:
                     self.bodies[number].append(spare)
             advance(sum(map(len, data)))
-        problems = {
-            pack.pack: ObjectDamaged(f"{pack.key}: {problem}")
-            for pack, watch in zip(self._packs, watches, strict=True)
-            if (problem := watch.problem()) is not None
-        }
+        if rotten := self._rotten(watches):
+            return Made(None, rotten, frozenset(rotten))
         members = zip(self._packs, member_digests, strict=True)
         group = Group(
             self._column,
             tuple(Member(pack.pack, pack.size, bytes(digests)) for pack, digests in members),
             tuple(map(Spare, self._names, map(bytes, spare_digests))),
         )
-        return Made(None, {**problems}) if problems else Made(group)
+        return Made(group)
+
+    def _rotten(self, watches: Sequence[BlobWatch]) -> dict[PackRef, RepositoryError]:
+        rotten = dict[PackRef, RepositoryError]()
+        for pack, watch in zip(self._packs, watches, strict=True):
+            ids = [content_id.tobytes() for content_id in watch.directory.ids[watch.bad()]]
+            if any((content_id, pack.pack) not in self._forgiven for content_id in ids):
+                problem = f"{len(ids)} of its {len(watch.directory.ids)} blobs are damaged"
+                rotten[pack.pack] = ObjectDamaged(f"{pack.key}: {problem}")
+        return rotten
 
     def _watches(self) -> tuple[list[BlobWatch], dict[PackRef, RepositoryError]]:
         watches, unfit = [], dict[PackRef, RepositoryError]()

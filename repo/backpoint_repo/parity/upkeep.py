@@ -13,11 +13,13 @@ other from end to end, because a group's record alone may be anybody's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from backpoint_repo.check import check_repository
-from backpoint_repo.errors import ObjectMissing, RepositoryError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError
+from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.format import Kind
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
@@ -26,7 +28,7 @@ from backpoint_repo.lease_book import read_leases
 from backpoint_repo.parity.coverage import Coverage, coverage_of, what_lacks
 from backpoint_repo.parity.group import COLUMN_SIZE, Group
 from backpoint_repo.parity.group_book import drop_group, read_groups
-from backpoint_repo.parity.group_writer import Shape, problem_of, write_group
+from backpoint_repo.parity.group_writer import Copies, Made, Shape, problem_of, write_group
 from backpoint_repo.parity.plan import Plan, Scheme, hurt_members, plan_parting, plan_upkeep
 from backpoint_repo.repository import Repository
 from backpoint_repo.trash import read_trash
@@ -71,7 +73,7 @@ class Upkeep:
         self._made: set[Group] = set()
         self._verdicts: dict[Group, str | None] = {}
         self._distrusted: dict[Group, str] = {}
-        self._missing: str | None = None
+        self._forgiven: Copies | None = None
         self.plan: Plan = self._planned()
 
     @property
@@ -104,10 +106,11 @@ class Upkeep:
             self._make(advance)
             self.plan = self._planned()
         dropped, waiting, in_doubt = 0, 0, list[str]()
+        covering = {pack: group for group in self.plan.keep for pack in group.packs}
         for group in self.plan.stale:
             if self._is_waiting(group):
                 waiting += 1
-            elif (doubt := self._doubt(group)) is not None:
+            elif (doubt := self._doubt(group, covering)) is not None:
                 in_doubt.append(f"{group.title} stays: {doubt}")
             else:
                 drop_group(self._sealed, self._groups.pop(group))
@@ -128,53 +131,68 @@ class Upkeep:
         assert self._scheme is not None, "without a scheme nothing is planned"
         shape = Shape(self._scheme[1], self._column)
         for part in self.plan.build:
-            made = write_group(self._sealed, part, shape, advance)
-            for pack, error in made.unfit.items():
-                if isinstance(error, ObjectMissing):
-                    del self._stored[pack]
-                else:
-                    self._unfit[pack] = error
+            made = write_group(self._sealed, part, shape, advance, self._forgiven or ())
+            self._note_unfit(made)
             if made.group is not None:
                 self._made.add(made.group)
                 self._groups[made.group] = frozenset(spare.name for spare in made.group.spares)
             else:
                 return
 
+    def _note_unfit(self, made: Made) -> None:
+        """Most rot stays where it is once it is healed: the good copies are in other packs then. So
+        where nothing lacks anything, packs are covered with the rot that is marked in them, and
+        those whose directory is spoilt are of no use to anybody."""
+        for pack, error in made.unfit.items():
+            if pack in made.rotten and self._forgives_more():
+                return  # once more, with that
+            spoilt = isinstance(error, ObjectDamaged) and pack not in made.rotten
+            if isinstance(error, ObjectMissing) or (spoilt and not self._what_is_missing):
+                del self._stored[pack]
+            else:
+                self._unfit[pack] = error
+
+    def _forgives_more(self) -> bool:
+        """Look for rot that is marked and hurts nobody, where nobody has looked yet."""
+        if self._forgiven is not None:
+            return False
+        self._forgiven = () if self._what_is_missing else read_exclusions(self._sealed).damaged
+        return bool(self._forgiven)
+
     def _is_waiting(self, group: Group) -> bool:
         """Packs of it are about to be deleted; until then they may need it, and it does no harm."""
         there = group.packs & self._stored.keys()
         return self._scheme is not None and not self._trashed.isdisjoint(there)
 
-    def _doubt(self, group: Group) -> str | None:
-        """Why a group must not go, if so."""
+    def _doubt(self, group: Group, covering: Mapping[PackRef, Group]) -> str | None:
+        """Why a group must not go, if so. covering: pack -> the group that stays and has it."""
         if self._scheme is None:
             gone = hurt_members(group, self._stored)
         else:
-            stays = [other for other in self.plan.keep if not other.packs.isdisjoint(group.packs)]
-            covering = [other for other in stays if self._problem(other) is None]
-            parting = plan_parting(group, self._stored, covering)
+            others = {covering[pack] for pack in group.packs if pack in covering}
+            whole = [other for other in others if self._problem(other) is None]
+            parting = plan_parting(group, self._stored, whole)
             gone = parting.gone
             if parting.bare:
                 return f"{len(parting.bare)} of its packs are in no other group that is whole"
-        return self._what_is_missing() if gone else None
+        if gone and self._unfit:
+            return f"{len(self._unfit)} packs are damaged, and it may help to heal them"
+        return self._what_is_missing if gone else None
 
     def _problem(self, group: Group) -> str | None:
         """Why a group cannot be relied on, if so. What was just made can."""
         if group in self._made:
             return None
         if group not in self._verdicts:
-            self._verdicts[group] = problem_of(self._sealed, group)
+            problem = problem_of(self._sealed, group, self._forgiven or ())
+            if problem is not None and self._forgives_more():
+                problem = problem_of(self._sealed, group, self._forgiven or ())
+            self._verdicts[group] = problem
         return self._verdicts[group]
 
+    @cached_property
     def _what_is_missing(self) -> str | None:
         """Why a pack that is not there may have been lost: None where nothing lacks anything."""
-        if self._unfit:
-            return f"{len(self._unfit)} packs are damaged, and it may help to heal them"
-        if self._missing is None:
-            self._missing = self._looked_for_missing()
-        return self._missing or None
-
-    def _looked_for_missing(self) -> str:
         # Leases before points. Who begins later sees that the pack is not there; who was at it
         # before, and may refer to the pack, has published when there is no lease any more.
         for lease in read_leases(self._sealed):
@@ -182,7 +200,7 @@ class Upkeep:
                 return f"{lease.title} may need a pack that is not there; run it again afterwards"
         if not check_repository(self._repository).clean:
             return "a pack is not there, and `backpoint check` finds damage; heal that first"
-        return ""
+        return None
 
     def _drop_spoilt(self) -> None:
         """Spares whose own record is damaged, unless a group that stays names them: its record

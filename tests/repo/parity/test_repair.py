@@ -176,7 +176,7 @@ def test_a_rotten_pack_gets_no_spare() -> None:
     assert packs[2].pack in made.unfit
     made = write_group(sealed, [packs[0], packs[3]], Shape(2, 512), lambda _: None)
     assert list(made.unfit) == [packs[0].pack]
-    assert "1 of 5 blobs" in str(made.unfit[packs[0].pack])
+    assert "1 of its 5 blobs" in str(made.unfit[packs[0].pack])
     assert not read_groups(sealed).spares
 
 

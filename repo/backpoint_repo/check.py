@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from backpoint_repo.check_report import CheckReport
-from backpoint_repo.errors import BackpointError, ObjectDamaged, UnknownFormat
+from backpoint_repo.errors import BackpointError
 from backpoint_repo.exclusions import mark_damaged, read_exclusions
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index_segment import PackRef
@@ -23,12 +23,11 @@ from backpoint_repo.scrubbing.harm import (
     Silent,
     find_harm,
     load_points,
+    packs_in_trash,
     sorted_by_harm,
 )
 from backpoint_repo.scrubbing.reading_book import ReadingBook, closest_depth
 from backpoint_repo.scrubbing.readings import ages_of
-from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.trash import read_trash
 
 _NAMED_MAX: Final = 10
 
@@ -54,7 +53,7 @@ def check_repository(
     harm = find_harm(repository, stored.points, packs.bad_copies, progress)
     marked, trouble = _mark(repository, packs, harm, marks)
     harmful, harmless = sorted_by_harm(packs.damaged, harm)
-    trashed = _trashed(repository.sealed)
+    trashed, _ = packs_in_trash(repository.sealed)
     book = ReadingBook(repository.sealed, packs.present - trashed, repository.clock())
     notes = [*packs.notes, *marks.trouble, *trouble, *_oddities(repository, unlisted)]
     if reads and repository.sealed.keyring.owner_private is None:
@@ -124,13 +123,6 @@ def _mark(
     except BackpointError as error:
         return 0, [f"damaged chunks could not be marked: {error}"]
     return len(fresh), []
-
-
-def _trashed(sealed: SealedStore) -> frozenset[PackRef]:
-    try:
-        return read_trash(sealed).packs
-    except (ObjectDamaged, UnknownFormat):
-        return frozenset()  # told as a damaged object already
 
 
 def _oddities(repository: Repository, unlisted: int) -> list[str]:

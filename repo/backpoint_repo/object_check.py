@@ -72,6 +72,8 @@ def _verify_trash(sealed: SealedStore, name: str) -> None:
     key, record = object_key(Kind.TRASH, name), sealed.get_record(Kind.TRASH, name)
     if f"{record.natural('epoch'):016x}" != name:
         raise ObjectDamaged(f"{key}: says another epoch than its name")
+    if record.optional("swept", int) is not None and f"{record.natural('swept'):016x}" >= name:
+        raise ObjectDamaged(f"{key}: says that it is over itself")
     for row in record.items("packs", bytes):
         pack_of(row, key)
 

@@ -20,6 +20,7 @@ from backpoint_repo.index_segment import PackRef
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.trash import read_trash
 from backpoint_repo.tree_check import TreeCheck
 
 BadCopies = Mapping[tuple[bytes, PackRef], str]
@@ -83,6 +84,16 @@ def load_points(sealed: SealedStore) -> StoredPoints:
         if point is not None:
             points.append(point)
     return StoredPoints(tuple(points), tuple(broken), tuple(blocked))
+
+
+def packs_in_trash(sealed: SealedStore) -> tuple[frozenset[PackRef], str]:
+    """What a collector is about to delete, after it has copied what of it is needed; none and why
+    where that cannot be read."""
+    try:
+        trash = read_trash(sealed)
+    except (ObjectDamaged, UnknownFormat) as error:
+        return frozenset(), str(error)
+    return frozenset[PackRef]().union(*(trash.epochs[epoch] for epoch in trash.waiting)), ""
 
 
 def good_view(repository: Repository, bad_copies: BadCopies) -> Index:

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 T = TypeVar("T")
-_THREADS: Final = os.cpu_count() or 1
-_AHEAD: Final = 2 * _THREADS
+THREADS: Final = os.cpu_count() or 1
+_AHEAD: Final = 2 * THREADS
 
 
 def in_threads(
@@ -23,7 +23,7 @@ def in_threads(
     run are waited for, so that they may end early, too.
     """
     window: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(_THREADS, "read") as workers:
+    with ThreadPoolExecutor(THREADS, "read") as workers:
         try:
             for job in jobs:
                 window.append(workers.submit(job))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
@@ -30,6 +30,7 @@ from backpoint_repo.scrubbing.harm import (
     find_harm,
     good_view,
     load_points,
+    packs_in_trash,
 )
 from backpoint_repo.scrubbing.in_threads import in_threads
 from backpoint_repo.scrubbing.pace import Pace
@@ -71,11 +72,10 @@ class Scrub:
         self._reader = PackReader(sealed, repository.nodes, repository.chunks, self._take)
         repository.index.refresh()
         self._sizes = dict(pack_sizes(sealed))
-        self._exclusions, self._trouble = _exclusions(repository)
-        standing = self._sizes.keys() - self._exclusions.trashed
-        self._book = ReadingBook(sealed, standing, repository.clock())
-        marks = self._exclusions.damaged
-        self._log = ScrubLog(repository, self._book, marks, terms, monotonic)
+        trashed, self._trouble = packs_in_trash(sealed)
+        self._marks = _marks(repository)
+        self._book = ReadingBook(sealed, self._sizes.keys() - trashed, repository.clock())
+        self._log = ScrubLog(repository, self._book, self._marks.damaged, terms, monotonic)
         self._plan = self._due(oldest_first=terms.oldest_first)
         self._ends_at: float | None = None
         self._unread: dict[PackRef, str] = {}
@@ -101,7 +101,7 @@ class Scrub:
     def report(self, progress: PhaseProgress | None = None) -> ScrubReport:
         """What was found, and whom it hurts; walks the trees of all points only where something is
         wrong. Raises what listing raises."""
-        bad_copies = dict.fromkeys(self._exclusions.damaged, "it was marked as damaged before")
+        bad_copies = dict.fromkeys(self._marks.damaged, "it was marked as damaged before")
         bad_copies |= self._log.bad_copies
         stored, harm = self._find_harm(bad_copies, progress or Silent())
         return ScrubReport(
@@ -189,7 +189,9 @@ class Scrub:
             yield DamagedObject(object_key(pack.kind, pack.name.hex()), hurting[pack])
 
     def _notes(self) -> Iterator[str]:
-        yield from self._trouble
+        if self._trouble:
+            yield self._trouble
+        yield from self._marks.unreadable
         yield from self._log.flaky
         yield from self._repository.index.broken_segments
         if self._log.trouble:
@@ -203,10 +205,8 @@ class _Abandoned(Exception):
     """A worker ends because the scrub does; nobody waits for what it read."""
 
 
-def _exclusions(repository: Repository) -> tuple[Exclusions, list[str]]:
-    """Marks and trash, and what of them cannot be read: a scrub reads a pack too many then."""
-    try:
-        exclusions = read_exclusions(repository.sealed)
-    except (ObjectDamaged, UnknownFormat) as error:
-        return Exclusions(), [str(error)]
-    return exclusions, list(exclusions.unreadable)
+def _marks(repository: Repository) -> Exclusions:
+    """Copies that were marked before. Without them some are marked twice."""
+    with suppress(ObjectDamaged, UnknownFormat):  # of trash, which is told elsewhere
+        return read_exclusions(repository.sealed)
+    return Exclusions()

@@ -107,7 +107,7 @@ class Upkeep:
             self.plan = self._planned()
         dropped, waiting, in_doubt = 0, 0, list[str]()
         covering = {pack: group for group in self.plan.keep for pack in group.packs}
-        for group in self.plan.stale:
+        for group in self._stale_in_order():
             if self._is_waiting(group):
                 waiting += 1
             elif (doubt := self._doubt(group, covering)) is not None:
@@ -118,6 +118,14 @@ class Upkeep:
                 dropped += 1
         self._drop_spoilt()
         return UpkeepReport(self.coverage(), len(self._made), dropped, waiting, tuple(in_doubt))
+
+    def _stale_in_order(self) -> Iterator[Group]:
+        """First those that go without asking `check`, which finds fault with spoilt spares too."""
+        stale = self.plan.stale
+        asking = [group for group in stale if hurt_members(group, self._stored)]
+        yield from (group for group in stale if group not in asking)
+        self._drop_spoilt()
+        yield from asking
 
     def _planned(self) -> Plan:
         without = self._trashed | self._unfit.keys()

@@ -345,6 +345,21 @@ def test_a_spare_with_a_damaged_record_is_replaced_and_goes() -> None:
     assert_protected(repository, (4, 2))
 
 
+def test_a_damaged_spare_does_not_keep_groups_whose_packs_were_deleted() -> None:
+    repository = filled_repository(4)
+    packs = packs_of_newest(repository)
+    keep_up(repository, (2, 2))
+    remove_point(repository, "one more")
+    lose(repository.sealed.store, [*map(key_of, packs)])
+    whole = [
+        group for group in read_groups(repository.sealed).spares if group.packs.isdisjoint(packs)
+    ]
+    key = whole[0].spares[1].key
+    overwrite(repository.sealed.store, key, repository.sealed.store.size(key) - 40, b"rot")
+    assert keep_up(repository, (2, 2)).in_order((2, 2))
+    assert_protected(repository, (2, 2))
+
+
 def test_a_lost_spare_is_replaced_with_its_group() -> None:
     repository = filled_repository(2)
     keep_up(repository, (4, 2))

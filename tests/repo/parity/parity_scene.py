@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from backpoint_repo.format import Kind, object_key
@@ -14,12 +15,13 @@ from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.pack import PackBuilder
 from backpoint_repo.parity.plan import Scheme
+from backpoint_repo.parity.repair import read_groups, recover_pack
 from backpoint_repo.parity.upkeep import Upkeep, UpkeepReport
 from backpoint_repo.repository import Repository
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.memory import MemoryStore
-from small_repository import back_up, new_repository, reopened
+from small_repository import assert_clean, back_up, keys_of, new_repository, reopened
 from synthetic_disk import SyntheticDisk
 
 COLUMN = 4096
@@ -81,3 +83,31 @@ def overwrite(store: Store, key: str, offset: int, data: bytes) -> None:
     found[offset : offset + len(data)] = data
     store.delete(key)
     store.put(key, [found])
+
+
+def assert_protected(repository: Repository, scheme: tuple[int, int]) -> None:
+    """Each pack is in one group, all groups but one are full, and any pack can be lost."""
+    groups = read_groups(repository.sealed)
+    packs = packs_of(repository.sealed)
+    assert Counter(pack for group in groups.spares for pack in group.packs) == Counter(packs.keys())
+    assert sum(len(group.packs) < scheme[0] for group in groups.spares) <= 1
+    for group, spares in groups.spares.items():
+        assert {spare.name for spare in group.spares} == spares
+        assert len(spares) == scheme[1]
+    assert_recoverable(repository, packs)
+    assert_clean(repository)
+
+
+def assert_recoverable(repository: Repository, packs: dict[PackRef, bytes]) -> None:
+    """Whichever one of these is lost."""
+    sealed = repository.sealed
+    groups = read_groups(sealed)
+    for pack, data in packs.items():
+        gone = lose(sealed.store, [found.key for found in sealed.store.list(key_of(pack))])
+        assert recover_pack(sealed, groups, pack) == data
+        for key, content in gone.items():
+            sealed.store.put(key, [content])
+
+
+def parity_of(repository: Repository) -> set[str]:
+    return set(keys_of(repository.sealed.store, Kind.PARITY))

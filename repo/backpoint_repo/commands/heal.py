@@ -169,7 +169,7 @@ def _report(args: argparse.Namespace, report: HealReport, ways: list[str]) -> No
 
 def _verdict(args: argparse.Namespace, report: HealReport) -> str:
     if not report.whole:
-        return "LOST" if args.dry_run else "STILL LOST IN PART"
+        return "LOST" if args.dry_run else "STILL LOST"
     if report.unreadable:
         return "COULD NOT LOOK AT EVERYTHING"
     return "healed" if report.chunks or report.nodes else "nothing to heal"

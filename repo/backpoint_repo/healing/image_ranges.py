@@ -19,7 +19,7 @@ from backpoint_repo.disk_map import Geometry
 from backpoint_repo.errors import SourceError
 from backpoint_repo.format import LEAF_SIZE
 from backpoint_repo.healing.heal_session import HealSession, trouble_of
-from backpoint_repo.healing.wanted import CHUNK, Places, Wanted
+from backpoint_repo.healing.wanted import CHUNK, Places, Wanted, sorted_once
 from backpoint_repo.leaf_graft import leaf_of_scan
 from backpoint_repo.leaf_scan import plan_full, scan_leaf
 from backpoint_repo.source.contract import ImageSource
@@ -92,7 +92,7 @@ class ImageRanges:
 def _batches(places: Places, size: int) -> Iterator[tuple[list[int], list[int]]]:
     """(offsets, lengths) in bytes of what lies inside the source, in its order, once each."""
     inside = places[places["offset"] < size]
-    ranges = np.unique(inside[["offset", "length"]])
+    ranges = sorted_once(inside, ("offset", "length"))
     before = np.cumsum(ranges["length"], dtype=np.int64) - ranges["length"].astype(np.int64)
     borders = np.flatnonzero(np.diff(before // _BATCH_BYTES, prepend=-1)).tolist()
     for first, last in pairwise([*borders, len(ranges)]):

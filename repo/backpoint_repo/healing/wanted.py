@@ -48,7 +48,7 @@ class Wanted:
         self.images = tuple(images)
         self._keys, numbers = np.unique(keys, return_inverse=True)
         places["number"] = numbers
-        self._places = np.sort(np.unique(places), order=("image", "offset", "level"))
+        self._places = sorted_once(places, ("image", "offset", "level", "length", "number"))
         self._open = np.ones(len(self._keys), np.bool_)
 
     def __len__(self) -> int:
@@ -106,6 +106,19 @@ class Wanted:
     def _kinds(self) -> NDArray[np.uint8]:
         rows = self._keys.view(np.uint8).reshape(-1, ID_SIZE + 1)
         return rows[:, ID_SIZE]
+
+
+def sorted_once(rows: Places, fields: Sequence[str]) -> Places:
+    """Rows in the order of these fields, those alike in all of them once.
+
+    Column by column: numpy compares whole records a hundred times slower.
+    """
+    found: Places = rows[np.lexsort([rows[field] for field in reversed(fields)])]
+    fresh = np.ones(len(found), np.bool_)
+    fresh[1:] = False
+    for field in fields:
+        fresh[1:] |= found[field][1:] != found[field][:-1]
+    return found[fresh]
 
 
 def keys_of(kind: Kind, ids: Ids) -> Keys:

@@ -107,8 +107,10 @@ def _opens(kind: Kind) -> Callable[[SealedStore, str], object]:
 
 
 def _read_policy(sealed: SealedStore, problems: dict[str, str]) -> None:
-    if not any(key.startswith("policy/") for key in problems):
+    try:
         read_policy(sealed)
+    except (ObjectDamaged, UnknownFormat) as error:
+        problems.setdefault(str(error).partition(": ")[0], str(error))  # the key comes first
 
 
 def _read_leases(sealed: SealedStore, problems: dict[str, str]) -> None:

@@ -111,13 +111,15 @@ def _put_into_trash(place: Workplace, max_repack: int | None) -> None:
 
 
 def _plan(place: Workplace, seen: Sight, max_repack: int | None) -> CollectionPlan:
-    usages = {usage.pack: usage for usage in indexed_usages(seen.sizes, place.marking.live)}
+    live = place.marking.live
+    indexed = indexed_usages(seen.sizes, place.index.tables(), live)
+    usages = {usage.pack: usage for usage in indexed}
     suspected = suspects(usages.values(), max_repack)
     writers = {lease.session: lease.title for lease in seen.leases}
     if place.session:
         writers[place.session] = "this collector"
     place.progress.phase("packs", len(suspected))
-    inspection = Inspection(place.sealed, place.marking.live, writers, place.good)
+    inspection = Inspection(place.sealed, live, writers, place.good)
     exact = inspection.exact(suspected, place.progress.advance)
     for usage in suspected:
         del usages[usage.pack]

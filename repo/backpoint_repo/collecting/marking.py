@@ -86,7 +86,6 @@ class Marking:
         indexed before."""
         self._index.refresh()
         self._index.learn_unlisted_packs()
-        self.live.rebase(self._index.tables())
 
     def mark_points(self, names: Sequence[str], advance: Callable[[int], None]) -> None:
         """What these points need, but for those marked earlier; one that is gone needs nothing.

@@ -21,7 +21,7 @@ from backpoint_repo.collecting.live_content import LiveContent
 from backpoint_repo.collecting.plan import PackUsage, worth_merging
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind
-from backpoint_repo.index_segment import PackRef
+from backpoint_repo.index_segment import IndexTable, PackRef
 from backpoint_repo.sealed_store import SealedStore
 
 _READ_AT_ONCE: Final = 64
@@ -29,40 +29,27 @@ _INLINE: Final = 8
 """So few directories are read faster without handing them to threads."""
 
 
-def indexed_usages(sizes: Mapping[PackRef, int], live: LiveContent) -> list[PackUsage]:
-    """As the index knows it, of all packs. sizes: of the objects, in bytes.
-
-    A copy that several segments list counts once.
-    """
+def indexed_usages(
+    sizes: Mapping[PackRef, int], tables: Iterable[IndexTable], live: LiveContent
+) -> list[PackUsage]:
+    """As the index knows it, of all packs. sizes: of the objects, in bytes."""
     packs = list(sizes)
     number = {pack: at for at, pack in enumerate(packs)}
-    keys, lengths, flags = _rows(live, number)
-    owners = (keys >> np.uint64(32)).astype(np.int64)
-    total = np.bincount(owners, lengths, len(packs))
-    used = np.bincount(owners, lengths * flags, len(packs))
-    return [
-        PackUsage(pack, sizes[pack], int(used[at]), int(total[at] - used[at]))
-        for at, pack in enumerate(packs)
-    ]
-
-
-def _rows(
-    live: LiveContent, number: Mapping[PackRef, int]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.bool_]]:
-    """(pack number << 32 | offset, length, whether live) of each copy in these packs, once."""
-    keys, lengths, flags = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)], [np.zeros(0, "?")]
-    for table, alive in live.live_rows():
+    total, used = np.zeros(len(packs)), np.zeros(len(packs))
+    for table in tables:
         own = np.array([number.get(pack, -1) for pack in table.packs], np.int64)
-        owners = own[table.pack_numbers] if len(own) else np.zeros(0, np.int64)
-        there = owners >= 0
-        keys.append(owners[there].astype(np.uint64) << np.uint64(32) | table.offsets[there])
-        lengths.append(table.lengths[there])
-        flags.append(alive[there])
-    joined = np.concatenate(keys), np.concatenate(lengths), np.concatenate(flags)
-    if len(keys) <= 2:
-        return joined
-    unique, first = np.unique(joined[0], return_index=True)
-    return unique, joined[1][first], joined[2][first]
+        if not len(own):
+            continue
+        for sums, lengths in ((total, table.lengths), (used, table.lengths * live.rows(table))):
+            by_pack = np.bincount(table.pack_numbers, lengths, len(own))
+            np.add.at(sums, own[own >= 0], by_pack[own >= 0])
+    # What several segments list was counted several times: the share is right all the same.
+    most = np.fromiter(sizes.values(), np.float64, len(sizes))
+    share = np.minimum(1.0, most / np.maximum(total, 1.0))
+    return [
+        PackUsage(pack, sizes[pack], int(np.ceil(live_size)), int(waste))
+        for pack, live_size, waste in zip(packs, used * share, (total - used) * share, strict=True)
+    ]
 
 
 def suspects(usages: Iterable[PackUsage], max_repack: int | None) -> list[PackUsage]:

@@ -172,9 +172,9 @@ class Workplace:
                 self._mark_pins(lease)
 
     def _mark_pins(self, lease: HeldLease) -> None:
-        before = self.marking.live.size
+        before = self.marking.live.size(self.index.tables())
         self.marking.mark_pins(lease)
-        if size := self.marking.live.size - before:
+        if size := self.marking.live.size(self.index.tables()) - before:
             self.report.pinned += (Pinned(lease.title, size),)
 
     def _until_known(self, look: Callable[[], T]) -> T:

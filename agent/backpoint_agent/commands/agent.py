@@ -20,6 +20,7 @@ _COMMANDS: Final = (
     "inventory",
     "backup",
     "run",
+    "prune",
     "reap",
     "restore",
     "status",

@@ -19,6 +19,7 @@ import trio
 
 from backpoint_agent.jobs.office import Office
 from backpoint_agent.jobs.pace import Waiting, caps_of, claim_of
+from backpoint_agent.jobs.retention import remove_old_points, rules_by_name, rules_of_machines
 from backpoint_agent.jobs.run_record import RunRecord
 from backpoint_agent.machine import Machine
 from backpoint_agent.machine_names import MachineNames
@@ -84,6 +85,9 @@ class _JobRun:
         self._selected = Selected((), (), (), ())
         self._tries: dict[str, list[MachineOutcome]] = {}
         self._over = ""
+        self._machines: Sequence[Machine] = ()
+        self._removed: tuple[tuple[str, str], ...] = ()
+        self._pruning: tuple[str, ...] = ()
         self.trouble = ""
 
     def record(self) -> RunRecord:
@@ -107,8 +111,9 @@ class _JobRun:
             ended=self._started + trio.current_time() - self._began,
             outcomes=tuple(outcomes),
             skipped=tuple((left.machine.name, left.reason) for left in selected.skipped),
-            warnings=selected.warnings,
+            warnings=(*selected.warnings, *self._pruning),
             trouble=self.trouble,
+            removed=self._removed,
         )
 
     async def all(self) -> None:
@@ -120,6 +125,8 @@ class _JobRun:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(vcenter.close)
+        if not self._office.stop.reason:
+            await trio.to_thread.run_sync(self._prune)
 
     def _begin(self) -> tuple[VCenter, Selected]:
         """Tried again like a VM's run: a vCenter that restarts at night is back soon."""
@@ -139,6 +146,7 @@ class _JobRun:
         vcenter = VCenter(self._account, self._stop)
         try:
             machines = read_inventory(vcenter, self._account).machines
+            self._machines = machines
             return vcenter, select_for(self._order, machines)
         except BaseException:
             vcenter.close()
@@ -182,6 +190,20 @@ class _JobRun:
                         nursery.start_soon(self._one, item, parts, threads)
         finally:
             line.leave(self._number)
+
+    def _prune(self) -> None:
+        """Remove what the jobs' rules do not keep, of the VMs that have a new point. Trouble with
+        it is a warning: the points are made."""
+        last = [tries[-1] for tries in self._tries.values()]
+        stored = {one.identity: one.stored_as for one in last if one.good}
+        fresh = [one for one in self._machines if str(one.identity) in stored]
+        try:
+            rules = rules_of_machines(self._office.settings, self._account, self._machines)
+            named = rules_by_name(rules, fresh, lambda one: stored[str(one.identity)])
+            if named:
+                self._removed = remove_old_points(self._office.repository, named)
+        except BackpointError as error:
+            self._pruning = (f"no old points were removed: {error}",)
 
     def _look_whether_over(self) -> None:
         """What waits then leaves the line, those too that would be tried again."""

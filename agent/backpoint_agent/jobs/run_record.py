@@ -13,7 +13,8 @@ class RunRecord:
     """number: names the run among all of this agent's. Times in seconds since 1970.
 
     trouble: why the run as a whole did not do what it should ("the vCenter does not answer"), ""
-    if nothing. skipped: VMs that match and the job leaves out, with reasons.
+    if nothing. skipped: VMs that match and the job leaves out, with reasons. removed: points that
+    no rule of a job keeps any more: under which name they stood, and their time.
     """
 
     number: str
@@ -25,6 +26,7 @@ class RunRecord:
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     trouble: str = ""
+    removed: tuple[tuple[str, str], ...] = ()
 
     @property
     def good(self) -> bool:

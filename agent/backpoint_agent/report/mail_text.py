@@ -6,6 +6,7 @@ them can begin a line of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -58,6 +59,9 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield from _block("Warnings", iter([*record.warnings, *warnings]))
     skipped = (f"{vm}: {reason}" for vm, reason in record.skipped)
     yield from _block("Left out by the job", skipped)
+    removed = Counter(vm for vm, _ in record.removed)
+    counts = (f"{vm}: {_count(number, 'point')}" for vm, number in sorted(removed.items()))
+    yield from _block("Removed by the rules", counts)
 
 
 def _failed_lines(record: RunRecord) -> Iterator[str]:

@@ -25,6 +25,7 @@ def decode_run(record: dict[str, Any]) -> RunRecord:
     made = {
         "outcomes": tuple(map(_outcome, _list(record, "outcomes"))),
         "skipped": tuple(map(_pair, _list(record, "skipped"))),
+        "removed": tuple(map(_pair, _list(record, "removed"))),
         "warnings": _texts(record, "warnings"),
     }
     return _make(RunRecord, record | made)
@@ -104,5 +105,5 @@ def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
 
 def _pair(value: object) -> tuple[str, str]:
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(t, str) for t in value):
-        raise ValueError("what was left out is no pair of texts")
+        raise ValueError("what was left out or removed is no pair of texts")
     return value[0], value[1]

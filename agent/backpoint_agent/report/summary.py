@@ -71,8 +71,10 @@ def _last_line(record: RunRecord) -> str:
     read = sum(outcome.read for outcome in record.outcomes)
     stored = sum(outcome.stored for outcome in record.outcomes)
     trouble = f"{record.trouble}; " if record.trouble else ""
+    took = format_duration(max(0.0, record.ended - record.started))
+    removed = f", {len(record.removed)} old points removed" if record.removed else ""
     return (
         f"{record.job or 'run'}: {trouble}{good} of {len(record.outcomes)} VMs have a new point, "
         f"{len(record.skipped)} left out, {alarms} alarms; read {format_size(read)}, stored "
-        f"{format_size(stored)}, in {format_duration(max(0.0, record.ended - record.started))}"
+        f"{format_size(stored)}, in {took}{removed}"
     )

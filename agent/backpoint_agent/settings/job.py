@@ -7,6 +7,7 @@ test holds it to that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from backpoint_agent.settings.values import (
     Count,
     CronExpression,
     Days,
+    Duration,
     Flag,
     Hours,
     Kept,
@@ -29,7 +31,9 @@ from backpoint_agent.settings.values import (
     Texts,
     TimeOfDay,
 )
-from backpoint_repo.sizes import parse_size
+from backpoint_repo.errors import UsageError
+from backpoint_repo.retention.rules import Rules
+from backpoint_repo.sizes import parse_duration, parse_size
 
 TransportName = Literal["vddk", "datastore", "https", "export", "hotadd"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -158,19 +162,43 @@ class Limits(Section):
 
 
 class RetentionSettings(Section):
-    """What `prune` will keep; stored with the job, applied by the owner."""
+    """What is kept of each VM of the job, as `backpoint prune` says it; applied after each run."""
 
     keep_last: Annotated[Kept, Field(ge=1)] | None = None
+    keep_hourly: Kept | None = None
     keep_daily: Kept | None = None
     keep_weekly: Kept | None = None
     keep_monthly: Kept | None = None
     keep_yearly: Kept | None = None
+    keep_within: Duration | None = None
+    """Back from a VM's newest point: "14d"."""
+
+    @property
+    def rules(self) -> Rules:
+        """As retention takes them. Raises UsageError where they keep nothing."""
+        return Rules(
+            last=self.keep_last or 0,
+            hourly=self.keep_hourly or 0,
+            daily=self.keep_daily or 0,
+            weekly=self.keep_weekly or 0,
+            monthly=self.keep_monthly or 0,
+            yearly=self.keep_yearly or 0,
+            within_s=parse_duration(self.keep_within or "0"),
+        )
 
     @classmethod
     def between(cls, given: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         """To keep everything, the table is left out; to keep nothing is not what anybody wants."""
-        if not any(given.get(key) for key in cls.model_fields):
+        if not any(_keeps(given.get(key)) for key in cls.model_fields):
             yield (), "keeps nothing; leave the table out to keep every point"
+
+
+def _keeps(value: object) -> bool:
+    """What is no value at all is told as another mistake."""
+    if isinstance(value, str):
+        with suppress(UsageError):
+            return parse_duration(value) > 0
+    return bool(value)
 
 
 class QuestionPolicy(Section):

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationI
 from backpoint_agent.cron import BadCron, check_cron
 from backpoint_agent.settings.section import mistake
 from backpoint_repo.errors import UsageError
-from backpoint_repo.sizes import format_size, parse_size
+from backpoint_repo.sizes import format_size, parse_duration, parse_size
 
 FOLDER: Final = "folder"
 """Key of the validation context: the folder that relative paths are relative to."""
@@ -93,6 +93,14 @@ def _rate(text: str) -> str:
     return text
 
 
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except UsageError as error:
+        raise mistake(str(error)) from None
+    return text
+
+
 def _cron(text: str) -> str:
     try:
         check_cron(text)
@@ -152,6 +160,7 @@ Directory = Annotated[Text, AfterValidator(_directory)]
 Address = Annotated[Text, AfterValidator(_address)]
 Thumbprint = Annotated[Text, AfterValidator(_thumbprint)]
 Rate = Annotated[Text, AfterValidator(_rate)]
+Duration = Annotated[Text, AfterValidator(_duration)]
 CronExpression = Annotated[Text, AfterValidator(_cron)]
 TimeOfDay = Annotated[Text, AfterValidator(_time_of_day)]
 EnvironmentVariable = Annotated[Text, AfterValidator(_variable)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
+    from backpoint_repo.repository import Repository
     from backpoint_repo.retention.plan import Verdict
     from backpoint_repo.retention.prune import PrunePlan
     from backpoint_repo.retention.removal import Removal
@@ -69,30 +70,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError without a rule or for a VM without points, and what a store raises."""
     from backpoint_repo.opening import open_from
-    from backpoint_repo.progress import steps
-    from backpoint_repo.retention.prune import apply_prune, chosen_vms, plan_prune
-    from backpoint_repo.retention.removal import Removal
-    from backpoint_repo.terminal import warn
+    from backpoint_repo.retention.prune import chosen_vms, plan_prune
 
     rules = _rules(args)
     repository = open_from(args)
     vms = chosen_vms(repository.catalog.refresh(), args.vms)
     plan = plan_prune(repository, {vm: [rules] for vm in vms})
+    prune_and_tell(repository, plan, dry_run=args.dry_run, as_json=args.json)
+    return 0
+
+
+def prune_and_tell(
+    repository: Repository, plan: PrunePlan, *, dry_run: bool, as_json: bool
+) -> None:
+    """Carry a plan out, or only show it. Raises as `apply_prune`."""
+    from backpoint_repo.progress import steps
+    from backpoint_repo.retention.prune import apply_prune
+    from backpoint_repo.retention.removal import Removal
+    from backpoint_repo.terminal import warn
+
     for problem in plan.unreadable.values():
         warn(f"this point is left alone: {problem}")
     removal = Removal()
-    if not args.dry_run:
-        with steps("removing", as_json=args.json) as shown:
+    if not dry_run:
+        with steps("removing", as_json=as_json) as shown:
             shown.phase("points", len(plan.doomed))
             removal = apply_prune(repository, plan, shown.advance)
-    if args.json:
-        _print_record(plan, removal, dry_run=args.dry_run)
-    elif args.dry_run:
+    if as_json:
+        _print_record(plan, removal, dry_run=dry_run)
+    elif dry_run:
         _print_table(plan.verdicts)
         _print_outlook(plan)
     else:
         _print_removed(plan, removal)
-    return 0
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreUnavailable, UnknownFormat
 from backpoint_repo.format import HEADER, SALT_SIZE, TAG_SIZE, Kind
-from backpoint_repo.index import SEGMENT_ENTRIES_MAX, Index
+from backpoint_repo.index import SEGMENT_ENTRIES_MAX, Index, stored_packs
 from backpoint_repo.index_segment import EMPTY_TABLE, IndexTable, PackRef, merge_tables
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_shelf import put_segment, segment_sizes
@@ -91,6 +91,14 @@ def merge_segments(
     done = [_merge(sealed, index, group, gone) for group in groups]
     index.refresh()
     return Merged(sum(one.replaced for one in done), sum(one.written for one in done))
+
+
+def packs_gone(sealed: SealedStore, index: Index) -> frozenset[PackRef]:
+    """Packs that loaded segments name and that are not there: they were before their segment was,
+    and are listed now. For who relies on listings anyway: a collector."""
+    index.refresh()
+    named = index.packs()
+    return frozenset(named - set(stored_packs(sealed)))
 
 
 def merge_after_backup(sealed: SealedStore, index: Index) -> Merged:

@@ -22,6 +22,7 @@ from backpoint_repo.segment_merge import (
     may_delete,
     merge_after_backup,
     merge_segments,
+    packs_gone,
     plan_merges,
 )
 from backpoint_repo.segment_shelf import put_segment
@@ -136,6 +137,17 @@ def test_entries_of_packs_that_are_gone_are_dropped(repository: Repository) -> N
     assert merge_segments(repository.sealed, index, gone).replaced == 0
     merge_segments(repository.sealed, index, frozenset(PACKS))
     assert count(repository) == 0
+
+
+def test_which_packs_are_gone(repository: Repository) -> None:
+    back_up(repository, "vm", random_disk(MIB, 1))
+    index = Index(repository.sealed)
+    assert not packs_gone(repository.sealed, index)
+    fill(repository, 2)
+    assert packs_gone(repository.sealed, index) == frozenset(PACKS[:20])
+    merge_segments(repository.sealed, index, packs_gone(repository.sealed, index))
+    assert not packs_gone(repository.sealed, index)
+    assert_clean(repository)
 
 
 def test_a_reader_who_looks_meanwhile_forgets_nothing(repository: Repository) -> None:

@@ -1,0 +1,208 @@
+"""The whole index made anew from pack directories, beside backups and collectors.
+
+Segments that were there at the beginning are deleted when new ones, written after that, hold all
+that the packs say; so it is a merger of its own kind (`segment_merge.py`), and safe as one. What
+old segments say of packs whose directory cannot be read is taken over: it may be all that is left
+to find those blobs by. Memory is that of one segment. Other caches that are spoiled go, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from backpoint_repo.directory_tables import PackTable, batches, table_of_directory
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectMissing,
+    RepositoryError,
+    StoreReadOnly,
+    StoreUnavailable,
+    UnknownFormat,
+)
+from backpoint_repo.features import refuse_unknown_features
+from backpoint_repo.format import HEADER, Kind, object_key, parse_header
+from backpoint_repo.index import SEGMENT_ENTRIES_MAX, stored_packs
+from backpoint_repo.index_segment import PackRef, merge_tables
+from backpoint_repo.repository import Repository
+from backpoint_repo.scrubbing.in_threads import in_threads
+from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.segment_merge import may_delete
+from backpoint_repo.segment_shelf import put_segment, segment_sizes
+from backpoint_repo.spoiled_caches import find_spoiled
+
+_NO_RIGHT: Final = (
+    "this credential or store does not allow deleting, and rebuilding the index replaces segments"
+)
+
+
+class RebuildProgress(Protocol):
+    """Told what goes on."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A new phase with `total` steps begins."""
+
+    def advance(self, steps: int) -> None:
+        """So many steps are done."""
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """What became of the index; with `dry_run`, what would.
+
+    packs, entries: what is indexed now. written, replaced: segments. damaged: packs whose directory
+    is wrong, unreadable: packs that could not be read now, a sentence each; taken_over: entries of
+    them that old segments had. cleared: other caches, (what, why). advice: what is to be done.
+    """
+
+    packs: int
+    entries: int
+    written: int
+    replaced: int
+    damaged: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    taken_over: int
+    cleared: tuple[tuple[str, str], ...]
+    advice: tuple[str, ...]
+    dry_run: bool
+
+
+def rebuild_index(
+    repository: Repository, progress: RebuildProgress, *, dry_run: bool = False
+) -> RebuildReport:
+    """Raises StoreReadOnly where nothing may be deleted, UnknownFormat where only a newer program
+    may write, StoreUnavailable; the index is then at least what it was."""
+    sealed = repository.sealed
+    if not dry_run:
+        refuse_unknown_features(sealed.store)
+        if not may_delete(sealed):
+            raise StoreReadOnly(_NO_RIGHT)
+    # Before packs are listed: what a segment of these says lies in packs that were there by then.
+    old, foreign = _replaceable(sealed)
+    work = _Rebuild(repository, progress, dry_run)
+    work.index_packs(sorted(stored_packs(sealed)))
+    work.take_over(old)
+    cleared, advice = _clear(repository, dry_run)
+    if not dry_run:
+        for name in old:
+            sealed.delete(Kind.INDEX, name)
+    return RebuildReport(
+        packs=work.packs,
+        entries=work.entries,
+        written=work.written,
+        replaced=len(old),
+        damaged=tuple(work.damaged),
+        unreadable=tuple(work.unreadable),
+        taken_over=work.taken_over,
+        cleared=cleared,
+        advice=(*foreign, *advice),
+        dry_run=dry_run,
+    )
+
+
+class _Rebuild:
+    """One pass over all packs. Counts."""
+
+    def __init__(self, repository: Repository, progress: RebuildProgress, dry_run: bool) -> None:
+        self._sealed = repository.sealed
+        self._shelf = repository.index.shelf
+        self._progress = progress
+        self._dry_run = dry_run
+        self._not_read: set[PackRef] = set()
+        self.packs = self.entries = self.written = self.taken_over = 0
+        self.damaged: list[str] = []
+        self.unreadable: list[str] = []
+
+    def index_packs(self, packs: list[PackRef]) -> None:
+        """Put segments of what directories say."""
+        self._progress.phase("packs", len(packs))
+        for batch in batches(self._tables(packs), SEGMENT_ENTRIES_MAX):
+            self._put(batch)
+
+    def take_over(self, old: list[str]) -> None:
+        """Put segments of what old ones say of packs that were not read."""
+        if self._not_read:
+            self._progress.phase("old segments", len(old))
+            before = self.entries
+            for batch in batches(self._old_tables(old), SEGMENT_ENTRIES_MAX):
+                self._put(batch)
+            self.taken_over = self.entries - before
+
+    def _put(self, batch: list[PackTable]) -> None:
+        union = merge_tables([table for _, table in batch])
+        if len(union) and not self._dry_run:
+            put_segment(self._sealed, union)
+        self.written += bool(len(union))
+        self.entries += len(union)
+
+    def _tables(self, packs: list[PackRef]) -> Iterator[PackTable]:
+        for pack, found in in_threads(partial(_read, self._sealed, pack) for pack in packs):
+            self._progress.advance(1)
+            if isinstance(found, PackTable):
+                self.packs += 1
+                yield found
+            elif not isinstance(found, ObjectMissing):  # which a collector has deleted meanwhile
+                self._not_read.add(pack)
+                told = self.unreadable if isinstance(found, StoreUnavailable) else self.damaged
+                told.append(_told(pack, found))
+
+    def _old_tables(self, old: list[str]) -> Iterator[PackTable]:
+        for name in old:
+            self._progress.advance(1)
+            try:
+                table = self._shelf.read(name)
+            except (ObjectMissing, ObjectDamaged, UnknownFormat):
+                continue
+            left = table.without(frozenset(table.packs) - self._not_read)
+            if len(left):
+                yield PackTable(left.packs[0], left)
+
+
+def _read(sealed: SealedStore, pack: PackRef) -> tuple[PackRef, PackTable | RepositoryError]:
+    """On a worker thread."""
+    try:
+        directory = sealed.directory(pack.kind, pack.name)
+    except (ObjectMissing, ObjectDamaged, UnknownFormat, StoreUnavailable) as error:
+        return pack, error
+    return pack, PackTable(pack, table_of_directory(pack, directory))
+
+
+def _told(pack: PackRef, error: RepositoryError) -> str:
+    key, text = object_key(pack.kind, pack.name.hex()), str(error)
+    return text if key in text else f"{key}: {text}"
+
+
+def _replaceable(sealed: SealedStore) -> tuple[list[str], list[str]]:
+    """Names of the segments that may go, and sentences on those that a newer program wrote."""
+    names, foreign = [], []
+    for name in sorted(segment_sizes(sealed)):
+        key = object_key(Kind.INDEX, name)
+        try:
+            parse_header(sealed.store.get_range(key, 0, HEADER.size), key)
+        except ObjectMissing:
+            continue
+        except ObjectDamaged:
+            pass  # it is replaced, whatever it was
+        except UnknownFormat as error:
+            foreign.append(f"left as it is: {error}")
+            continue
+        names.append(name)
+    return names, foreign
+
+
+def _clear(
+    repository: Repository, dry_run: bool
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """(what, why) of each spoiled cache that was deleted, and what the user should know of it."""
+    sealed = repository.sealed
+    cleared, advice = [], dict[str, None]()
+    found = find_spoiled(sealed, lambda: set(stored_packs(sealed)), repository.clock())
+    for spoiled in found:
+        if not dry_run:
+            spoiled.delete()
+        cleared.append((spoiled.what, spoiled.why))
+        if spoiled.advice:
+            advice[spoiled.advice] = None
+    return tuple(cleared), tuple(advice)

@@ -154,15 +154,16 @@ class Index:
 
     def search(self, content_id: bytes) -> Iterator[Location]:
         """`copies`; when those do not serve, what was indexed since, because a collector may have
-        moved it; for an id that nobody knows also what no segment lists."""
+        moved it; then what no segment lists, because that collector may have died before it wrote
+        one."""
         known = self.copies(content_id)
         yield from known
         self.refresh()
         newer = [place for place in self.copies(content_id) if place not in known]
         yield from newer
-        if not known and not newer:
-            self.learn_unlisted_packs()
-            yield from self.copies(content_id)
+        if self.learn_unlisted_packs() or not known:
+            tried = {*known, *newer}
+            yield from (place for place in self.copies(content_id) if place not in tried)
 
     def add(self, entries: Iterable[tuple[bytes, Location]]) -> None:
         """Write a segment for blobs whose packs are durable, and know them from now on."""

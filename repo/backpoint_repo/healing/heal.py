@@ -42,21 +42,21 @@ def heal(
 ) -> HealReport:
     """Heal what the points (of one VM, or of all) need, from this repository and then by `ways`.
 
-    With the agent credential chunks that a check marked are not believed again. Raises
-    UnknownFormat where this program must not write, and what a store raises; what was stored until
-    then is found by the next one.
+    repository: opened for this; its index will not answer what is damaged any more. With the agent
+    credential chunks that a check marked are not believed again. Raises UnknownFormat where this
+    program must not write, and what a store raises; what was stored until then is found by the
+    next one.
     """
-    fresh = _unspoilt(repository)
-    stored = load_points(fresh.sealed)  # before the index: what points need is in it then
+    stored = load_points(repository.sealed)  # before the index: what points need is in it then
     course = _course(stored, vm)
     ways = [
-        own_copies(fresh.sealed, fresh.index),
-        ParityPacks(fresh.sealed, fresh.index),
+        own_copies(repository.sealed, repository.index),
+        ParityPacks(repository.sealed, repository.index),
         *ways,
     ]
-    with HealSession(fresh) as session:
+    with HealSession(repository) as session:
         while True:
-            wanted, rotten = _walk(fresh, course, progress)
+            wanted, rotten = _walk(repository, course, progress)
             session.mark(rotten)
             nodes = wanted.nodes
             for way in ways:
@@ -67,26 +67,19 @@ def heal(
                 break
         course.notes += session.notes
         course.stored = session.stored
-    return _report(fresh, stored, course, wanted, progress)
+    return _report(repository, stored, course, wanted, progress)
 
 
 def plan_heal(repository: Repository, progress: PhaseProgress, vm: str | None = None) -> HealReport:
     """What is wanted now, as far as it can be seen. Writes nothing."""
-    fresh = _unspoilt(repository)
-    stored = load_points(fresh.sealed)
+    stored = load_points(repository.sealed)
     course = _course(stored, vm)
-    fresh.index.exclude(read_exclusions(fresh.sealed))
-    fresh.index.refresh()
-    fresh.index.learn_unlisted_packs()
-    fresh.index.notice_missing_packs()
-    wanted, _ = _walk(fresh, course, progress)
-    return _report(fresh, stored, course, wanted, progress)
-
-
-def _unspoilt(repository: Repository) -> Repository:
-    """The same with caches of its own: a node that somebody has read lately may be lost, and what
-    its index is told not to answer is for healing only."""
-    return Repository(repository.sealed, repository.config, repository.clock)
+    repository.index.exclude(read_exclusions(repository.sealed))
+    repository.index.refresh()
+    repository.index.learn_unlisted_packs()
+    repository.index.notice_missing_packs()
+    wanted, _ = _walk(repository, course, progress)
+    return _report(repository, stored, course, wanted, progress)
 
 
 def _course(stored: StoredPoints, vm: str | None) -> _Course:

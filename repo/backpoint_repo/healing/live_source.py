@@ -1,7 +1,8 @@
 """Heals from a disk that the user names: the machine's own, a clone, an image from elsewhere.
 
 Decides the order: first the places where wanted content lay, on whatever disk of whatever VM, which
-takes no longer than reading them; then, unless told to be quick, all of the source.
+takes no longer than reading them; then, unless told to be quick, all of the source, at last once
+more for inner map nodes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from backpoint_repo.disk_map import Geometry
 from backpoint_repo.healing.heal_session import HealSession
 from backpoint_repo.healing.image_ranges import LEAF, ImageRanges
 from backpoint_repo.healing.image_scan import ImageScan
+from backpoint_repo.healing.map_again import MapAgain
 from backpoint_repo.healing.wanted import CHUNK, Wanted
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.harm import PhaseProgress
@@ -24,6 +26,7 @@ class LiveSource:
         keyring = repository.sealed.keyring
         self._cutter = Cutter(keyring.cut_key, repository.config.chunks)
         self._id_key = keyring.chunk_id_key
+        self._repository = repository
         self._source = source
         self._quick = quick
 
@@ -38,6 +41,9 @@ class LiveSource:
         places = wanted.places(levels=(CHUNK, LEAF))
         progress.phase(f"{self.title}, where it lay", len(places))
         ImageRanges(*parts).heal(self._source, places, progress.advance)
+        maps = MapAgain(self._repository, wanted, session)
+        maps.heal_leaves(self._source)
         if len(wanted) and not self._quick:
             progress.phase(f"{self.title}, all of it", Geometry(self._source.size).leaves)
             ImageScan(*parts).heal(self._source, progress)
+            maps.heal_all(self._source)

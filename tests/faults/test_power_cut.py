@@ -1,7 +1,7 @@
 """The power goes at every system call of every operation: nothing that was promised is lost.
 
 At each cut all that POSIX allows may become of what was not synced. BACKPOINT_POWER=N tries N
-random fates at each cut, beside the simple ones, instead of two.
+random fates at each cut, beside the simple ones, instead of two, and every kill.
 """
 
 from __future__ import annotations

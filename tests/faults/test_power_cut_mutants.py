@@ -74,10 +74,12 @@ def test_of_folders_that_were_there(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """Whoever made them was killed before the sync."""
     there = _without("_make_folder", lambda caller: not caller.f_locals["made"])
     monkeypatch.setattr(local, "fsync_folder", there)
-    assert_found(lambda: try_two_processes(SCENES["init"], BY_ANOTHER, tmp_path))
+    assert_found(lambda: try_two_processes(SCENES["init"], BY_ANOTHER, tmp_path, thorough=True))
 
 
 def test_of_what_was_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A pack that was linked by a process killed before the sync is used by another."""
     monkeypatch.setattr(local, "fsync_folder", _without("_settle", lambda _: True))
-    assert_found(lambda: try_two_processes(SCENES["increment"], BY_ANOTHER, tmp_path))
+    assert_found(
+        lambda: try_two_processes(SCENES["increment"], BY_ANOTHER, tmp_path, thorough=True)
+    )

@@ -23,26 +23,37 @@ from pathlib import Path
 from typing import Any
 
 from backpoint_repo.backup_session import DiskJob
+from backpoint_repo.boot_trace import TracedRange
 from backpoint_repo.chunking import ChunkParameters
 from backpoint_repo.credential import AgentCredential, write_credential
 from backpoint_repo.exclusions import mark_damaged
 from backpoint_repo.format import FORMAT_VERSION, Kind
+from backpoint_repo.index import pack_sizes
 from backpoint_repo.key_slots import ScryptCost, add_slot
 from backpoint_repo.lease import BACKUP, MOUNT, Lease, LeaseTerms
-from backpoint_repo.pin import Pin
+from backpoint_repo.parity.upkeep import Upkeep
+from backpoint_repo.pin import pin_of
 from backpoint_repo.point import Point
+from backpoint_repo.point_hold import Hold, put_hold
 from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
+from backpoint_repo.point_proof import put_proof
+from backpoint_repo.policy import Policy, put_policy
+from backpoint_repo.proof import Level, Proof, Step
 from backpoint_repo.record import encode_record
 from backpoint_repo.recovery_key import format_recovery_key
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
+from backpoint_repo.scrubbing.reading_book import ReadingBook
+from backpoint_repo.scrubbing.readings import COMPARED, OPENED, row_of, rows_of
 from backpoint_repo.source.raw_image import RawImage
 from backpoint_repo.store.local import LocalStore
+from backpoint_repo.trash import put_trash
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 PASSPHRASE = "golden Paßwort"
 CHEAP = ScryptCost(n=2, p=1)
 CHUNKS = ChunkParameters(avg_blocks=4, min_blocks=1, max_blocks=16, hole_blocks=4)
 EPOCH = 1_760_000_000.0
+PARITY = (4, 2)
 VOID_POINTS = 66
 """Voids enough that listing the repository writes a catalogue object (catalog.COMPACT_AFTER)."""
 
@@ -86,7 +97,10 @@ class Maker:
         voids = [self._revoked_session() for _ in range(VOID_POINTS)]
         self._database()
         self._damage_and_trash()
-        self._note()
+        self._notes()
+        self._policies()
+        self._readings()
+        self._parity()
         self._lease()
         shutil.rmtree(self._root / "tmp")
         expected = {
@@ -198,11 +212,17 @@ class Maker:
         self._repository.sealed.put(Kind.VOID, session.hex(), payload)
         return session.hex()
 
-    def _note(self) -> None:
+    def _notes(self) -> None:
+        """What removing a snapshot came to, a hold, and a proof with all that belongs to it."""
         repository = self._open()
-        point = repository.catalog.refresh()[0]
+        sealed, point_id = repository.sealed, repository.catalog.refresh()[0].point_id
         facts = {"snapshot_remove_s": 1.5, "alarms": []}
-        put_note(repository.sealed, PointNote(point.point_id, AFTERMATH, self._now, facts))
+        put_note(sealed, PointNote(point_id, AFTERMATH, self._now, facts))
+        put_hold(sealed, Hold(point_id, "0123456789abcdef", "für den Prüfer", self._now, None))
+        steps = tuple(Step(level, True, 1.5, "wie es soll", ("TCG",)) for level in Level)
+        proof = Proof(point_id, self._now, steps, "backpoint 1", "host", 6.0, "login:", 4.5)
+        png = b"\x89PNG\r\n\x1a\n" + bytes(256)
+        put_proof(sealed, proof, png, [TracedRange(0, 40960, 8192), TracedRange(1, 0, 512)])
 
     def _damage_and_trash(self) -> None:
         """Of packs and copies that are gone already, so that the repository itself is whole."""
@@ -211,16 +231,33 @@ class Maker:
         pack = next(iter(sorted(repository.index.packs())))._replace(name=bytes(16))
         sealed = repository.sealed
         mark_damaged(sealed, [(self._rng.randbytes(32), pack)], self._now)
-        row = bytes([pack.kind]) + pack.name
-        for epoch, packs in ((1, [row]), (2, [])):
-            payload = {"epoch": epoch, "packs": packs, "created": self._now, "by": bytes(16)}
-            sealed.put(Kind.TRASH, f"{epoch:016x}", encode_record(payload))
+        for epoch, packs in ((1, [pack]), (2, [])):
+            assert put_trash(sealed, epoch, packs, epoch - 1, self._rng.randbytes(16), self._now)
+
+    def _policies(self) -> None:
+        """The longer minimum age counts, and the parity set last."""
+        sealed = self._repository.sealed
+        put_policy(sealed, Policy(14 * 86400.0, None), self._clock)
+        put_policy(sealed, Policy(7 * 86400.0, PARITY), self._clock)
+
+    def _readings(self) -> None:
+        """Every pack was opened, one compared later, one is not there any more."""
+        sealed = self._repository.sealed
+        packs = [pack for pack, _ in pack_sizes(sealed)]
+        gone = packs[0]._replace(name=bytes(16))
+        rows = [row_of(pack, self._now, OPENED) for pack in (*packs, gone)]
+        rows.append(row_of(packs[0], self._now + 60, COMPARED))
+        ReadingBook(sealed, packs, self._now).add(rows_of(rows), self._now)
+
+    def _parity(self) -> None:
+        report = Upkeep(self._open(), PARITY, column=4096).run(lambda _: None)
+        assert report.in_order(PARITY), report
 
     def _lease(self) -> None:
         """A session that died, refreshed once; and a mount with a pin."""
         sealed = self._repository.sealed
         Lease(sealed, self._rng.randbytes(16), LeaseTerms(BACKUP, 0), self._clock).refresh()
-        pin = Pin(bytes.fromhex(self._points[0]["id"]))
+        pin = pin_of(self._open().point(bytes.fromhex(self._points[0]["id"])))
         Lease(sealed, self._rng.randbytes(16), LeaseTerms(MOUNT, 2, (pin,)), self._clock)
 
     def _open(self) -> Repository:

@@ -21,7 +21,18 @@ from backpoint_repo.credential import read_credential
 from backpoint_repo.errors import OwnerKeyNeeded
 from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.format import FOLDERS, FORMAT_VERSION, Kind
+from backpoint_repo.index import pack_sizes
+from backpoint_repo.index_segment import PackRef
+from backpoint_repo.lease import MOUNT
+from backpoint_repo.lease_book import read_leases
+from backpoint_repo.parity.group_book import read_groups
+from backpoint_repo.parity.group_writer import problem_of
+from backpoint_repo.point_hold import read_holds
+from backpoint_repo.point_proof import read_proofs, read_screenshot
+from backpoint_repo.policy import Policy, read_policy
 from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
+from backpoint_repo.scrubbing.reading_book import ReadingBook
+from backpoint_repo.scrubbing.readings import OPENED
 from backpoint_repo.store.local import LocalStore
 from repo.second_reader import SecondReader
 from repo.second_reader_keys import by_recovery_key
@@ -95,6 +106,28 @@ def test_it_holds_every_kind_of_object(home: Path, expected: dict[str, Any]) -> 
     assert exclusions.epoch == 2
     assert len(exclusions.trashed) == len(exclusions.damaged) == 1
     assert not exclusions.unreadable
+    _assert_upkeep(repository, expected)
+
+
+def _assert_upkeep(repository: Repository, expected: dict[str, Any]) -> None:
+    """Policy, readings, parity, holds, proofs and leases say what they were made to say."""
+    sealed = repository.sealed
+    assert read_policy(sealed) == Policy(14 * 86400.0, (4, 2))
+    packs = dict(pack_sizes(sealed))
+    ages = ReadingBook(sealed, packs, repository.clock()).readings.last_good(OPENED)
+    assert len(ages) == len(packs)
+    assert len(set(ages.tolist())) == 1
+    groups = read_groups(sealed)
+    assert frozenset[PackRef]().union(*(group.packs for group in groups.spares)) == packs.keys()
+    assert all(problem_of(sealed, group) is None for group in groups.spares)
+    (hold,) = read_holds(sealed)
+    proofs = read_proofs(sealed, hold.point_id)
+    assert [proof.ok for proof in proofs.proofs] == [True]
+    assert read_screenshot(sealed, hold.point_id, proofs.proofs[0].proof_id)
+    first = repository.point(bytes.fromhex(expected["points"][0]["id"]))
+    (mount,) = [lease for lease in read_leases(sealed) if lease.purpose == MOUNT]
+    assert mount.roots == tuple((disk.size, disk.root) for disk in first.disks)
+    assert len(mount.chunks) == 2
 
 
 def test_the_second_reader_agrees(home: Path, expected: dict[str, Any]) -> None:

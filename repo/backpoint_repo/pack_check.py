@@ -76,6 +76,8 @@ class PackCheck:
         for verdict in in_threads(jobs):
             _note(findings, verdict)
             advance(1)
+        findings.damaged.sort(key=lambda found: found.key)
+        findings.unreadable.sort()
         return findings
 
     def _check(self, pack: PackRef, rows: _PackRows | None, read: bool) -> PackVerdict:

@@ -1,11 +1,10 @@
-"""Jobs on a few threads, their results in order, a few jobs ahead and no more."""
+"""Jobs on a few threads, a few ahead and no more; results as they come."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -16,22 +15,30 @@ _AHEAD: Final = 2 * THREADS
 def in_threads(
     jobs: Iterable[Callable[[], T]], abandon: Callable[[], None] = lambda: None
 ) -> Generator[T, None, None]:
-    """Results in the order of the jobs, which are drawn as there is room. A job's error is raised.
-    To be closed by whoever may not want all of them.
+    """Results in the order in which jobs are done; jobs are drawn as there is room. A job's error
+    is raised. To be closed by whoever may not want all of them.
 
     abandon: called when it ends early (an error, a signal, nobody wants more) before the jobs that
     run are waited for, so that they may end early, too.
     """
-    window: deque[Future[T]] = deque()
+    window: set[Future[T]] = set()
     with ThreadPoolExecutor(THREADS, "read") as workers:
         try:
             for job in jobs:
-                window.append(workers.submit(job))
+                window.add(workers.submit(job))
                 if len(window) >= _AHEAD:
-                    yield window.popleft().result()
+                    yield from _take_done(window)
             while window:
-                yield window.popleft().result()
+                yield from _take_done(window)
         except BaseException:  # of whatever kind: a signal raises SystemExit here
             abandon()
             workers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _take_done(window: set[Future[T]]) -> Generator[T, None, None]:
+    """Results of those that are done, once there are any; errors after what went well."""
+    done, _ = wait(window, return_when=FIRST_COMPLETED)
+    window -= done
+    for job in sorted(done, key=lambda job: job.exception() is not None):
+        yield job.result()

@@ -83,8 +83,9 @@ class PackReader:
         self._opens_data = sealed.keyring.owner_private is not None
 
     def opens(self, pack: PackRef) -> bool:
-        """Whether the blobs of such a pack are opened; map nodes are by either credential."""
-        return self._opens_data or pack.kind is Kind.NODE_PACK
+        """Whether the blobs of such a pack are opened, as far as they can be: all but data are by
+        either credential."""
+        return self._opens_data or pack.kind is not Kind.DATA_PACK
 
     def directory(self, pack: PackRef) -> PackDirectory:
         """Raises ObjectMissing, ObjectDamaged, UnknownFormat, StoreUnavailable."""

@@ -100,7 +100,7 @@ def decode_rows(data: bytes, what: str) -> Rows:
         raise ObjectDamaged(f"{what}: its rows have the wrong size")
     rows = np.frombuffer(data, ROW)
     kinds = np.frombuffer(data, np.uint8)[:: ROW.itemsize]
-    if not np.isin(kinds, (Kind.DATA_PACK, Kind.NODE_PACK)).all():
+    if not np.isin(kinds, (Kind.DATA_PACK, Kind.NODE_PACK, Kind.PARITY)).all():
         raise ObjectDamaged(f"{what}: names something that is no pack")
     return rows
 

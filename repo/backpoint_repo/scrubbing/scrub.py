@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.errors import ObjectDamaged, RepositoryError, UnknownFormat
 from backpoint_repo.exclusions import Exclusions, read_exclusions
-from backpoint_repo.format import object_key
+from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.repository import Repository
@@ -44,6 +45,7 @@ from backpoint_repo.scrubbing.reading_book import ReadingBook, closest_depth
 from backpoint_repo.scrubbing.readings import COMPARED, OPENED, PackAges, ages_of
 from backpoint_repo.scrubbing.scrub_log import ScrubLog
 from backpoint_repo.scrubbing.scrub_report import ScrubReport, ScrubTerms
+from backpoint_repo.scrubbing.spare_reader import read_spare, spare_sizes
 
 _GIVE_UP_AFTER: Final = 32
 """Packs in a row that cannot be read now: the store has gone, and each further one would only wait
@@ -71,7 +73,7 @@ class Scrub:
         self._pace = Pace(terms.rate, monotonic, self._stop.wait) if terms.rate else None
         self._reader = PackReader(sealed, repository.nodes, repository.chunks, self._take)
         repository.index.refresh()
-        self._sizes = dict(pack_sizes(sealed))
+        self._sizes = dict(pack_sizes(sealed)) | dict(spare_sizes(sealed))
         trashed, self._trouble = packs_in_trash(sealed)
         self._marks = _marks(repository)
         self._book = ReadingBook(sealed, self._sizes.keys() - trashed, repository.clock())
@@ -129,15 +131,16 @@ class Scrub:
         return ages_of(last_good[there])
 
     def _read_packs(self, packs: Sequence[PackRef]) -> bool:
-        """Whether it came to the end: there was time, and a store."""
-        jobs = (partial(self._read_pack, pack) for pack in packs)
+        """Whether there is still a store to read from."""
+        in_time = takewhile(lambda _: not self._is_over(), packs)
+        jobs = (partial(self._read_pack, pack) for pack in in_time)
         with closing(in_threads(jobs, self._stop.set)) as verdicts:
             return all(self._goes_on(verdict) for verdict in verdicts)
 
     def _goes_on(self, verdict: PackVerdict | None) -> bool:
         """Note what became of a pack. None: time was over before it was begun."""
         if verdict is None:
-            return False
+            return True  # others are still being read
         pack = verdict.pack
         depth = OPENED if self._reader.opens(pack) else COMPARED
         self._log.note(verdict, self._sizes[pack], depth)
@@ -151,16 +154,25 @@ class Scrub:
 
     def _read_pack(self, pack: PackRef) -> PackVerdict | None:
         """On a worker thread. None: it was too late to begin."""
-        if self._stop.is_set() or (self._ends_at or float("inf")) <= self._monotonic():
+        if self._is_over():
             return None
+        verdict = self._verdict(pack)
+        if verdict.whole:
+            self._take(self._sizes[pack] - verdict.read_bytes)  # the directory
+        return verdict
+
+    def _is_over(self) -> bool:
+        ends_at = self._ends_at
+        return self._stop.is_set() or (ends_at is not None and self._monotonic() >= ends_at)
+
+    def _verdict(self, pack: PackRef) -> PackVerdict:
+        if pack.kind is Kind.PARITY:
+            return read_spare(self._repository.sealed, pack, self._take)
         try:
             directory = self._reader.directory(pack)
         except RepositoryError as error:
             return verdict_without_directory(pack, error)
-        verdict = self._reader.read(pack, directory)
-        if verdict.whole:
-            self._take(self._sizes[pack] - verdict.read_bytes)  # the directory
-        return verdict
+        return self._reader.read(pack, directory)
 
     def _take(self, size: int) -> None:
         """On a worker thread, before so many bytes are read."""

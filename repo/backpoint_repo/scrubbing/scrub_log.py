@@ -14,7 +14,7 @@ import numpy as np
 from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.errors import BackpointError
 from backpoint_repo.exclusions import mark_damaged
-from backpoint_repo.format import object_key
+from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index_segment import IndexTable, PackRef
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.pack_reader import PackVerdict
@@ -62,11 +62,13 @@ class ScrubLog:
             return
         self.flaky += verdict.flaky
         self._note_damage(verdict)
-        if verdict.whole or verdict.lost is not None:
+        if verdict.unreadable is None:
             self.packs += 1
             self.read_bytes += size
-            self._pending.append(row_of(verdict.pack, self._repository.clock(), depth))
             self._pending_bytes += size
+        # A spare has no copies that could be marked: a wrong one is due until it is replaced.
+        if verdict.whole or (verdict.lost is not None and verdict.pack.kind is not Kind.PARITY):
+            self._pending.append(row_of(verdict.pack, self._repository.clock(), depth))
         late = self._monotonic() - self._saved_at >= self._terms.save_s
         if late or self._pending_bytes >= self._terms.save_bytes:
             self.save()

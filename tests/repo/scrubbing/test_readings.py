@@ -96,7 +96,9 @@ def test_a_depth_of_later_versions_is_passed_over() -> None:
 
 
 ROWS = st.lists(
-    st.builds(bytes.__add__, st.sampled_from([b"\3", b"\4"]), st.binary(min_size=25, max_size=25))
+    st.builds(
+        bytes.__add__, st.sampled_from([b"\3", b"\4", b"\x0f"]), st.binary(min_size=25, max_size=25)
+    )
 )
 
 
@@ -115,7 +117,7 @@ def test_any_rows_of_packs_are_taken(rows: list[bytes]) -> None:
 def test_anything_else_is_damage(rows: list[bytes], kind: int, rest: bytes) -> None:
     with pytest.raises(ObjectDamaged, match="readings/x"):
         decode_rows(b"".join(rows) + rest, "readings/x")
-    if kind not in (Kind.DATA_PACK, Kind.NODE_PACK):
+    if kind not in (Kind.DATA_PACK, Kind.NODE_PACK, Kind.PARITY):
         with pytest.raises(ObjectDamaged, match="readings/x"):
             decode_rows(b"".join(rows) + bytes([kind]) + bytes(25), "readings/x")
 

@@ -13,6 +13,7 @@ from backpoint_repo.scrubbing.scrub import Scrub
 from backpoint_repo.scrubbing.scrub_report import ScrubReport, ScrubTerms
 from backpoint_repo.store.memory import MemoryStore
 from backpoint_repo.trash import put_trash
+from repo.parity.parity_scene import keep_up
 from repo.scrubbing.scrub_scene import (
     WatchedStore,
     altered,
@@ -206,6 +207,27 @@ def test_unreadable_trash_only_means_to_read_too_much(repository: Repository) ->
     report = scrubbed(reopened(repository))
     assert report.packs == 4
     assert any("trash/" in note for note in report.notes)
+
+
+def test_spares_of_parity_are_read_too(watched: WatchedStore, repository: Repository) -> None:
+    """A wrong one is told until it is made anew; nothing else will ever look at it."""
+    fill(repository, *VMS)
+    keep_up(repository, (4, 2))
+    spares = keys_of(watched, Kind.PARITY)
+    assert len(spares) == 4
+    for who in (as_agent, reopened):
+        report = scrubbed(who(repository))
+        assert report.due == 0
+    assert scrubbed(reopened(repository)).packs == 0
+    altered(watched, spares[1], 5000)
+    for _ in range(2):
+        report = scrubbed(reopened(repository), oldest_first=True)
+        assert [found.key for found in report.damaged] == [spares[1]]
+        assert "backpoint parity --verify" in report.damaged[0].problem
+        assert (report.marked, report.hurt) == (0, ())
+    watched.unavailable = {spares[0]}
+    report = scrubbed(reopened(repository), oldest_first=True)
+    assert len(report.unreadable) == 1
 
 
 def test_cannot_read_now_is_tried_twice_told_and_never_marked(

@@ -61,6 +61,9 @@ def collect(
 def _collect(place: Workplace, terms: CollectTerms, sweep: Sweep) -> None:
     place.stand()
     place.revoke_expired(read_leases(place.sealed))
+    # A copy that is relied on must be found by everybody, also where who made it died in between.
+    place.index.refresh()
+    place.index.adopt_unlisted_packs()
     sweep.run(wait_s=0.0)
     _put_into_trash(place, terms.max_repack)
     sweep.run(terms.wait_s)

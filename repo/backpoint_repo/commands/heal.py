@@ -12,7 +12,6 @@ from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 from backpoint_repo.commands.backup import FORMATS
 
 if TYPE_CHECKING:
-    from backpoint_repo.check_report import HurtRange
     from backpoint_repo.healing.heal_report import HealReport
     from backpoint_repo.healing.way import Way
     from backpoint_repo.progress import Steps
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 HELP: Final = "store damaged content anew"
 LOST: Final = 1
-_SHOWN_MAX: Final = 50
 _VMS_SHOWN_MAX: Final = 10
 
 _DESCRIPTION: Final = """
@@ -141,21 +139,15 @@ def _check_vm(args: argparse.Namespace, repository: Repository) -> None:
 
 
 def _report(args: argparse.Namespace, report: HealReport, ways: list[str]) -> None:
+    from backpoint_repo.scrubbing.damage_text import print_damage, print_notes
     from backpoint_repo.sizes import format_size
-    from backpoint_repo.terminal import print_line, print_record, warn
+    from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
         print_record(_record(args, report))
         return
-    for note in report.notes:
-        warn(note)
-    lines = [f"cannot be read: {what}" for what in report.broken]
-    lines += [f"lost: {_range_text(hurt)}" for hurt in report.lost]
-    lines += [f"could not look at: {what}" for what in report.unreadable]
-    for line in lines[:_SHOWN_MAX]:
-        print_line(line)
-    if len(lines) > _SHOWN_MAX:
-        print_line(f"... and {len(lines) - _SHOWN_MAX} more; --json lists all")
+    print_notes(report.notes)
+    print_damage(report.broken, report.lost, report.unreadable)
     for item in report.healed:
         if item.chunks or item.nodes:
             print_line(f"healed {_counted(item.chunks, item.nodes)} {item.way}")
@@ -195,14 +187,6 @@ def _counted(chunks: int, nodes: int) -> str:
         if count
     ]
     return " and ".join(parts) or "nothing"
-
-
-def _range_text(lost: HurtRange) -> str:
-    from backpoint_repo.point_selector import format_time
-
-    point = f"{lost.vm}@{format_time(lost.time)} ({lost.point_id.hex()[:8]})"
-    span = f"bytes {lost.offset} to {lost.offset + lost.length}"
-    return f"{point} {lost.disk}, {span}: {lost.problem}"
 
 
 def _record(args: argparse.Namespace, report: HealReport) -> dict[str, Any]:

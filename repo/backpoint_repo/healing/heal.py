@@ -140,7 +140,7 @@ def _report(
         stored=course.stored,
         healed=healed,
         lost=lost,
-        broken=tuple(f"{item.key}: {item.problem}" for item in stored.broken),
+        broken=stored.broken,
         unreadable=tuple(dict.fromkeys(unreadable)),
         notes=tuple(dict.fromkeys([*repository.index.broken_segments, *course.notes])),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backpoint_repo.check_report import HurtRange
+from backpoint_repo.check_report import DamagedObject, HurtRange
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class HealReport:
     stored: int
     healed: tuple[Healed, ...] = ()
     lost: tuple[HurtRange, ...] = ()
-    broken: tuple[str, ...] = ()
+    broken: tuple[DamagedObject, ...] = ()
     unreadable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

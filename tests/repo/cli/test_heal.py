@@ -34,7 +34,7 @@ def test_nothing_to_heal(owner: CommandLine, disk: Path) -> None:
 
 def test_what_is_lost_is_listed_and_a_live_disk_heals_it(damaged: CommandLine, disk: Path) -> None:
     said = damaged.run("heal", "--dry-run", "--from", disk, code=1).out
-    assert "lost: web01@" in said
+    assert "hurt: web01@" in said
     assert "disk0, bytes 0 to 1048576: its pack is missing or cut short" in said
     assert f"parity packs, then from {disk}" in said
     assert "a full backup of web01" in damaged.run("heal", code=1).out

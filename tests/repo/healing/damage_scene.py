@@ -78,6 +78,12 @@ class DamageScene:
         self._stored.append((point, disk.content(0, disk.size)))
         return point
 
+    def remove(self, vm: str) -> None:
+        """All points of a VM."""
+        for point in [point for point, _ in self._stored if point.vm == vm]:
+            self.repository.sealed.delete(Kind.POINT, point.point_id.hex())
+        self._stored = [stored for stored in self._stored if stored[0].vm != vm]
+
     def live(self, *disks: SyntheticDisk, quick: bool = False) -> list[Way]:
         """These disks as live sources; by default all that points were made of, and the file."""
         sources: list[ImageSource] = list(disks) or [self.disk, self.old_disk, self.other]

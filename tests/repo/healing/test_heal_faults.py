@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from backpoint_repo.collecting.collect import collect
+from backpoint_repo.collecting.report import CollectTerms
 from backpoint_repo.errors import StoreUnavailable
 from backpoint_repo.exclusions import mark_damaged
 from backpoint_repo.format import Kind, object_key
@@ -17,8 +19,8 @@ from backpoint_repo.store.contract import Store
 from backpoint_repo.store.memory import MemoryStore
 from backpoint_repo.trash import put_trash
 from faults.failing_store import AFTER, BEFORE, FailingStore
-from repo.healing.damage_scene import DamageScene, delete, spoil_directory
-from small_repository import PASSPHRASE, StandingClock, keys_of
+from repo.healing.damage_scene import DamageScene, delete, replaced, rot_all, spoil_directory
+from small_repository import PASSPHRASE, StandingClock, keys_of, reopened
 
 PACKS = (Kind.DATA_PACK, Kind.NODE_PACK)
 CHANGING = frozenset({"put", "delete"})
@@ -135,4 +137,32 @@ def test_a_lease_is_held_meanwhile_that_blocks_no_sweep(scene: DamageScene) -> N
     assert lease.epoch == SEEN_ALL
     assert not lease.pins
     assert not keys_of(scene.store, Kind.LEASE)
+    scene.assert_whole()
+
+
+def test_a_collector_afterwards_keeps_what_was_healed(scene: DamageScene) -> None:
+    """Also where it copies what is left of packs that hold both rot and what nobody needs."""
+    for key in scene.keys(*PACKS):
+        rot_all(scene.store, key)
+    scene.check()
+    spoilt = set(scene.keys(*PACKS))
+    assert scene.heal(*scene.live()).whole
+    scene.remove("web")
+    collect(reopened(scene.repository), CollectTerms(), Silent(), lambda _: None)
+    assert not spoilt <= set(scene.keys(*PACKS)), "some is gone"
+    scene.assert_whole()
+
+
+def test_a_broken_point_is_told_and_hinders_nothing(scene: DamageScene) -> None:
+    key = object_key(Kind.POINT, scene.web[0].point_id.hex())
+    point = scene.store.get(key)
+    replaced(scene.store, key, point[:-1])
+    for pack in scene.keys(Kind.DATA_PACK):
+        delete(scene.store, pack)
+    report = scene.heal(*scene.live())
+    assert [item.key for item in report.broken] == [key]
+    assert not report.lost
+    assert not report.whole
+    replaced(scene.store, key, point)
+    assert scene.heal(*scene.live()).whole
     scene.assert_whole()

@@ -1,0 +1,228 @@
+"""Somebody with the agent credential, who can add anything and delete nothing, makes a collector
+delete nothing that is needed."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.collecting import rescue
+from backpoint_repo.exclusions import mark_damaged
+from backpoint_repo.format import Kind, object_key
+from backpoint_repo.index import Index, stored_packs
+from backpoint_repo.index_segment import Location, PackRef
+from backpoint_repo.keyring import DATA_KEY_SIZE, data_key_id
+from backpoint_repo.map_node import leaf_of
+from backpoint_repo.node_reader import node_id_of
+from backpoint_repo.pack import PackBuilder
+from backpoint_repo.point import POINT_ID_SIZE, ConfigFile, Disk, Point
+from backpoint_repo.sealing import node_blob_key, seal_blob
+from backpoint_repo.trash import put_trash, read_trash
+from repo.collecting.collect_scene import SIZE, Scene, filled_disk
+from small_repository import keys_of, reopened
+
+HOSTILE = b"h" * 16
+
+
+@pytest.fixture
+def half(scene: Scene) -> Scene:
+    """Of two points of a VM the first is removed: its packs are half used."""
+    scene.remove(scene.history("a", 2)[0])
+    return scene
+
+
+def put_pack(scene: Scene, kind: Kind, blobs: list[tuple[bytes, bytes]]) -> PackRef:
+    """A pack of (content id, sealed bytes), whatever they are."""
+    sealed_key = scene.sealed.keyring.seal_data_key(
+        bytes(DATA_KEY_SIZE), scene.sealed.repository_id
+    )
+    builder = PackBuilder(kind, secrets.token_bytes(16), HOSTILE)
+    for content_id, blob in blobs:
+        builder.add(content_id, blob, 4096)
+    keys = {data_key_id(sealed_key): sealed_key} if kind is Kind.DATA_PACK else {}
+    keyring = scene.sealed.keyring
+    scene.store.put(builder.key, builder.finish(keys, keyring.meta_key, scene.sealed.packer))
+    return PackRef(kind, builder.name)
+
+
+def all_places(scene: Scene) -> list[tuple[bytes, Location]]:
+    found = []
+    for pack in stored_packs(scene.sealed):
+        directory = scene.sealed.directory(*pack)
+        for at, offset in enumerate(directory.offsets.tolist()):
+            place = Location(pack, offset, int(directory.lengths[at]))
+            found.append((directory.ids[at].tobytes(), place))
+    return found
+
+
+def blob_at(scene: Scene, place: Location) -> bytes:
+    key = object_key(place.pack.kind, place.pack.name.hex())
+    return scene.store.get_range(key, place.offset, place.length)
+
+
+def test_a_segment_that_lists_everything_elsewhere(half: Scene) -> None:
+    """It claims that one pack holds all chunks, so that all others look dead."""
+    places = all_places(half)
+    for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
+        empty = put_pack(half, kind, [])
+        claims = [
+            (content_id, Location(empty, 8, place.length))
+            for content_id, place in places
+            if place.pack.kind is kind
+        ]
+        Index(half.sealed).add(claims)
+    half.collect()
+    half.assert_whole()
+
+
+def test_segments_that_leave_out_what_is_needed(half: Scene) -> None:
+    """One row for each pack is all that the index knows: the packs' directories decide."""
+    places = all_places(half)
+    for key in keys_of(half.store, Kind.INDEX):
+        half.store.delete(key)
+    nodes = [item for item in places if item[1].pack.kind is Kind.NODE_PACK]
+    first = {place.pack: (content_id, place) for content_id, place in reversed(places)}
+    Index(half.sealed).add([*nodes, *first.values()])
+    half.collect()
+    # What no segment listed had to be copied nowhere; what was copied is indexed.
+    for key in keys_of(half.store, Kind.INDEX):
+        half.store.delete(key)
+    half.assert_whole()
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "originals marked"])
+def test_packs_that_claim_to_hold_everything(half: Scene, marked: bool) -> None:
+    """Copies with a digest of their own and no content; the true ones may be marked as damaged."""
+    places = all_places(half)
+    for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
+        own = [item for item in places if item[1].pack.kind is kind]
+        forged = put_pack(half, kind, [(one, secrets.token_bytes(p.length)) for one, p in own])
+        directory = half.sealed.directory(*forged)
+        rows = zip(own, directory.offsets.tolist(), strict=True)
+        Index(half.sealed).add([(one, Location(forged, at, p.length)) for (one, p), at in rows])
+    if marked:
+        mark_damaged(half.sealed, [(one, place.pack) for one, place in places], 1.0)
+    half.collect()
+    read_past_forgeries(half)
+    # And when the true ones are in trash already.
+    originals = {place.pack for _, place in places} & set(stored_packs(half.sealed))
+    put_trash(half.sealed, read_trash(half.sealed).newest + 1, originals, 0, HOSTILE, 1.0)
+    report = half.collect()
+    read_past_forgeries(half)
+    # What is marked is copied nowhere, and what nothing stands in for stays.
+    assert bool(originals & set(stored_packs(half.sealed))) == bool(report.damaged) == marked
+
+
+def read_past_forgeries(scene: Scene) -> None:
+    """Points still read: of several copies one is good. `check` tells the forged ones."""
+    owner = reopened(scene.repository)
+    for point_id, content in scene.contents.items():
+        reader = owner.open_disk(owner.point(point_id).disks[0], ChunkCache(1 << 20))
+        assert reader.read(0, len(content)) == content
+
+
+def test_true_bytes_in_a_pack_that_does_not_list_them(half: Scene) -> None:
+    """A copy that only the index knows would be gone with the next rebuild of the index."""
+    places = [item for item in all_places(half) if item[1].pack.kind is Kind.DATA_PACK]
+    blobs = [(content_id, blob_at(half, place)) for content_id, place in places]
+    hidden = put_pack(half, Kind.DATA_PACK, [(secrets.token_bytes(32), blob) for _, blob in blobs])
+    offsets = half.sealed.directory(*hidden).offsets.tolist()
+    Index(half.sealed).add(
+        [
+            (one, Location(hidden, at, p.length))
+            for (one, p), at in zip(places, offsets, strict=True)
+        ]
+    )
+    half.collect()
+    half.store.delete(object_key(hidden.kind, hidden.name.hex()))
+    for key in keys_of(half.store, Kind.INDEX):
+        half.store.delete(key)
+    half.assert_whole()
+
+
+def test_true_copies_without_their_data_key(half: Scene) -> None:
+    """The sealed bytes are right, and nobody could open them there."""
+    places = [item for item in all_places(half) if item[1].pack.kind is Kind.DATA_PACK]
+    copies = put_pack(half, Kind.DATA_PACK, [(one, blob_at(half, place)) for one, place in places])
+    offsets = half.sealed.directory(*copies).offsets.tolist()
+    Index(half.sealed).add(
+        [
+            (one, Location(copies, at, p.length))
+            for (one, p), at in zip(places, offsets, strict=True)
+        ]
+    )
+    half.collect()
+    read_past_forgeries(half)
+    half.store.delete(object_key(copies.kind, copies.name.hex()))
+    for key in keys_of(half.store, Kind.INDEX):
+        half.store.delete(key)
+    half.assert_whole()
+
+
+def test_trash_that_names_every_pack(half: Scene) -> None:
+    """What is needed is copied out of each before it goes."""
+    packs = list(stored_packs(half.sealed))
+    assert put_trash(half.sealed, 1, packs, 0, HOSTILE, 1.0)
+    report = half.collect()
+    assert report.freed_packs == len(packs)
+    assert not set(packs) & set(stored_packs(half.sealed))
+    half.assert_whole()
+    half.assert_tidy()
+
+
+def test_trash_of_everything_again_and_again(half: Scene) -> None:
+    """Also under numbers far ahead, and beside packs that there never were."""
+    for epoch in (1, 2, 1000, (1 << 62) + 5):
+        packs = [*stored_packs(half.sealed), PackRef(Kind.DATA_PACK, secrets.token_bytes(16))]
+        put_trash(half.sealed, epoch, packs, 0, HOSTILE, 1.0)
+        half.collect()
+        half.assert_whole()
+    half.assert_tidy()
+    assert read_trash(half.sealed).newest >= (1 << 62) + 5
+
+
+def test_a_node_listed_as_a_chunk_hides_nothing(scene: Scene) -> None:
+    """A forged point lists another one's map nodes among the chunks of a file and of a leaf:
+    what lies under them must be marked all the same."""
+    victim = scene.point("a", filled_disk(1))
+    nodes = [one for one, place in all_places(scene) if place.pack.kind is Kind.NODE_PACK]
+    keyring = scene.sealed.keyring
+    plain = leaf_of(list(range(len(nodes))), nodes, len(nodes)).encode()
+    node_id = node_id_of(plain, keyring.node_id_key)
+    key = node_blob_key(keyring.meta_key, b"k" * 16)
+    blob = seal_blob(plain, node_id, key, b"k" * 16, 0, scene.sealed.packer)
+    put_pack(scene, Kind.NODE_PACK, [(node_id, blob)])
+    forged = Point(
+        # Read before the victim, whatever the order is: there is one on either side.
+        bytes(POINT_ID_SIZE),
+        "forged",
+        1.0,
+        1.0,
+        "",
+        (Disk("d", len(nodes) * 4096, node_id, 0, ""),),
+        (ConfigFile("f", 65536 * len(nodes), tuple(nodes)),),
+    )
+    for name in (bytes(POINT_ID_SIZE), b"\xff" * POINT_ID_SIZE):
+        scene.sealed.put(Kind.POINT, name.hex(), forged.encode())
+    rubbish = scene.point("b", filled_disk(2))
+    scene.remove(rubbish)
+    packs = [pack for pack in stored_packs(scene.sealed)]
+    put_trash(scene.sealed, 1, packs, 0, HOSTILE, 1.0)
+    assert scene.collect().freed > SIZE
+    for name in (bytes(POINT_ID_SIZE), b"\xff" * POINT_ID_SIZE):
+        scene.sealed.delete(Kind.POINT, name.hex())
+    assert victim.point_id in scene.contents
+    scene.assert_whole()
+
+
+def test_a_giant_pack_is_copied_piece_by_piece(
+    half: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers do not depend on the size of packs, so somebody may make one of 4 GB."""
+    monkeypatch.setattr(rescue, "_PORTION", 100_000)
+    put_trash(half.sealed, 1, list(stored_packs(half.sealed)), 0, HOSTILE, 1.0)
+    half.collect()
+    half.assert_whole()
+    half.assert_tidy()

@@ -39,7 +39,9 @@ def resize_map(old: DiskMap, size: int, load: LoadNode, save: SaveNode) -> Resiz
         return made[node_id] if node_id in made else load(node_id)
 
     geometry = Geometry(size)
-    leaves = {number: leaf for number, leaf in _leaves(old) if number < geometry.leaves}
+    leaves = {
+        number: leaf for number, leaf in _leaves(old, geometry.leaves) if number < geometry.leaves
+    }
     cut_at = None
     border = min(old.geometry.leaves, geometry.leaves) - 1
     if border in leaves and old.geometry.leaf_blocks(border) != geometry.leaf_blocks(border):
@@ -50,13 +52,15 @@ def resize_map(old: DiskMap, size: int, load: LoadNode, save: SaveNode) -> Resiz
     return ResizedMap(DiskMap(size, root, load_any), tuple(_unknown(old, size, border, cut_at)))
 
 
-def _leaves(old: DiskMap) -> Iterator[tuple[int, NewLeaf]]:
-    """Those that are not all zero."""
+def _leaves(old: DiskMap, end: int) -> Iterator[tuple[int, NewLeaf]]:
+    """Those that are not all zero, and few beyond number `end`: an earlier disk may be any size."""
     if old.geometry.height == 0:
         if old.root != HOLE and old.geometry.leaves:
             yield 0, NewLeaf(old.root, old.leaf(0).allocated)
         return
     for node_id, level, index in old.nodes():
+        if index * FANOUT**level >= end:
+            return
         if level != 1:
             continue
         inner = old.inner(node_id, level, index)

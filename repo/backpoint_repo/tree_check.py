@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from backpoint_repo.index import Index, ids_of
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.map_node import Leaf
 from backpoint_repo.point import FILE_CHUNK, ConfigFile, Disk, Point
+
+_RANGES_MAX: Final = 1 << 12
+"""Ranges of one disk that are told one by one. A map may name a node as often as it has room for,
+2^35 times if somebody means harm."""
 
 
 class _Hurt(NamedTuple):
@@ -53,7 +57,8 @@ class TreeCheck:
         self._index = index
         self._load = load_node
         self._bad_copies = bad_copies
-        self._good_nodes: set[bytes] = set()
+        self._good_nodes: set[tuple[bytes, int]] = set()
+        self._bad_nodes: dict[bytes, str] = {}
         self.hurting: dict[tuple[bytes, PackRef], str] = {}
         """Copies that hurt a point looked at so far, because no other is good, and why."""
 
@@ -79,10 +84,16 @@ class TreeCheck:
         return [item._replace(length=min(item.length, disk.size - item.offset)) for item in hurt]
 
     def _walk(self, disk_map: DiskMap, node: _Node, hurt: list[_Hurt]) -> None:
-        if node.node_id == HOLE or node.node_id in self._good_nodes:
+        span = LEAF_SIZE * FANOUT**node.level
+        # What is whole under one disk may contradict another one's size.
+        fits = node.node_id, min(span, disk_map.geometry.size - node.number * span)
+        if node.node_id == HOLE or fits in self._good_nodes:
             return
         before = len(hurt)
-        span = LEAF_SIZE * FANOUT**node.level
+        if before >= _RANGES_MAX and node.node_id in self._bad_nodes:
+            problem = f"at least in part: {self._bad_nodes[node.node_id]}"
+            hurt.append(_Hurt(node.number * span, span, node.node_id, problem))
+            return
         if not node.known:
             problem = self._problem(node.node_id)
             hurt.append(_Hurt(node.number * span, span, node.node_id, problem))
@@ -99,7 +110,9 @@ class TreeCheck:
         except (ObjectDamaged, ObjectMissing) as error:
             hurt.append(_Hurt(node.number * span, span, node.node_id, str(error)))
         if len(hurt) == before:
-            self._good_nodes.add(node.node_id)
+            self._good_nodes.add(fits)
+        else:
+            self._bad_nodes[node.node_id] = hurt[-1].problem
 
     def _check_leaf(self, leaf: Leaf, base: int) -> list[_Hurt]:
         known = self._index.known(leaf.ids)

@@ -147,7 +147,9 @@ def _add_rare_objects(repository: Repository, ids: list[bytes]) -> None:
         mark_damaged(sealed, [nobody], clock())
         trashed = PackRef(Kind.DATA_PACK, secrets.token_bytes(16))
         assert put_trash(sealed, number, [trashed], 0, secrets.token_bytes(16), clock())
-        sealed.put(Kind.VOID, secrets.token_hex(16), encode_record({}))
+        sealed.put(
+            Kind.VOID, secrets.token_hex(16), encode_record({"revoked": clock(), "by": bytes(16)})
+        )
         Lease(sealed, secrets.token_bytes(16), LeaseTerms(MOUNT, 0), clock)
         put_note(sealed, PointNote(ids[number], AFTERMATH, clock(), {"remove_s": number}))
         put_policy(sealed, Policy(number * 60.0, (2, 2)), clock)

@@ -93,7 +93,7 @@ def progress(label: str, total_bytes: int, *, as_json: bool) -> Iterator[Advance
 
 
 class Steps:
-    """Progress of work that has phases and counts steps, not bytes; fits `check.CheckProgress`."""
+    """Progress of work that has phases and counts steps, not bytes; fits `PhaseProgress`."""
 
     def __init__(self, show: Callable[[str, int, int], None]) -> None:
         """show: called with the phase, steps done and steps in all."""

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.check import CheckProgress
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing
 from backpoint_repo.format import CONFIG_KEY, FOLDERS, Kind, object_key
 from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import prefixes_of
 from backpoint_repo.pack import PackDirectory
 from backpoint_repo.repository import Repository
+from backpoint_repo.scrubbing.harm import PhaseProgress
 
 _FOREIGN: Final = "foreign"
 _KNOWN: Final = {CONFIG_KEY, *FOLDERS.values()}
@@ -70,7 +70,7 @@ class Tally:
         return self.allocated_bytes / plain if plain else None
 
 
-def take_tally(repository: Repository, progress: CheckProgress) -> Tally:
+def take_tally(repository: Repository, progress: PhaseProgress) -> Tally:
     """Count. Raises what a store raises."""
     points: Sequence[PointSummary] = repository.catalog.refresh()
     repository.index.refresh()

@@ -219,7 +219,7 @@ def test_spares_of_parity_are_read_too(watched: WatchedStore, repository: Reposi
         report = scrubbed(who(repository))
         assert report.due == 0
     assert scrubbed(reopened(repository)).packs == 0
-    altered(watched, spares[1], 5000)
+    altered(watched, spares[1], 20)
     for _ in range(2):
         report = scrubbed(reopened(repository), oldest_first=True)
         assert [found.key for found in report.damaged] == [spares[1]]

@@ -127,9 +127,12 @@ class _Planner:
             )
         if machine.newest.ended > self._now + AHEAD_S:
             yield "its last run is dated in the future: a clock was wrong"
-        if there is not None and machine.points and machine.points[0][0] not in there:
-            at = format_time(machine.points[0][1])
-            yield f"the point that its last good run made, {at}, is not in the repository"
+        if there is not None and machine.points:
+            point_id, made = machine.points[0]
+            # An older one beside newer ones is what retention removes.
+            if point_id not in there and not any(time >= made for _, time in times.believed):
+                at = format_time(made)
+                yield f"the point that its last good run made, {at}, is not in the repository"
 
 
 def _recovery(machine: MachineHistory, restore_rate: float | None) -> Recovery | None:

@@ -267,6 +267,7 @@ def test_the_repository_has_the_last_word_on_what_can_be_restored() -> None:
     assert "is not in the repository" in found["a"].remarks[0]
     assert not found["b"].is_missed
     assert found["b"].reached.longest_gap_s == 89 * HOUR
+    assert found["b"].remarks == (), "an older one is what retention removes"
     assert not standings(run)["a"].is_missed
 
 

@@ -67,6 +67,7 @@ def _collect(place: Workplace, terms: CollectTerms, sweep: Sweep) -> None:
     sweep.run(wait_s=0.0)
     _put_into_trash(place, terms.max_repack)
     sweep.run(terms.wait_s)
+    place.marking.forget()  # merging segments needs the memory
     tidy(place)
 
 

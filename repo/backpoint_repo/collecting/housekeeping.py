@@ -1,4 +1,5 @@
-"""Small things without a use: notes on points that are gone, damage marks of packs that are gone.
+"""Small things without a use: notes on points that are gone; damage marks, index entries and trash
+objects of packs that are.
 
 Nothing depends on them, so all of it may be left undone. Deletes no packs and no points.
 """
@@ -11,13 +12,29 @@ from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.index import stored_packs
 from backpoint_repo.retention.leftovers import drop_leftovers
 from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.trash import pack_of
+from backpoint_repo.segment_merge import merge_segments
+from backpoint_repo.trash import drop_trash, pack_of
 
 
 def tidy(place: Workplace) -> None:
     """Raises what a store raises."""
     place.report.dropped_notes = drop_leftovers(place.sealed, place.catalog, place.clock)
     _drop_marks(place.sealed)
+    _drop_rows(place)
+
+
+def _drop_rows(place: Workplace) -> None:
+    """What segments say of packs that are gone; then trash that is over.
+
+    In this order, so that whoever comes after a crash still learns from trash which packs went.
+    """
+    trash = place.read_trash()
+    if not place.trashed:
+        return
+    place.progress.phase("index", 1)
+    merge_segments(place.sealed, place.index, place.trashed - set(stored_packs(place.sealed)))
+    for epoch in trash.over:
+        drop_trash(place.sealed, epoch)
 
 
 def _drop_marks(sealed: SealedStore) -> None:

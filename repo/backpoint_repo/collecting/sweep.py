@@ -21,7 +21,7 @@ from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease_book import HeldLease, read_leases
 from backpoint_repo.pack import PACK_SIZE
-from backpoint_repo.trash import Trash, drop_trash
+from backpoint_repo.trash import Trash
 
 _POLL_S: Final = 3.0
 _DELETED_AT_ONCE: Final = 256
@@ -65,10 +65,7 @@ class Sweep:
         """
         place = self._place
         place.report.waiting = ()
-        trash = place.read_trash()
-        for epoch in trash.over:
-            drop_trash(place.sealed, epoch)
-        there = self._there(trash)
+        there = self._there(place.read_trash())
         if not there:
             return
         watch = self._wait(max(there), wait_s)

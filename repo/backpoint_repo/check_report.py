@@ -7,7 +7,14 @@ from typing import Final
 
 from backpoint_repo.scrubbing.readings import PackAges
 
-_CACHES: Final = ("index/", "catalog/", "readings/")
+_MENDED_BY: Final = {
+    "index": "backpoint rebuild-index",
+    "catalog": "backpoint rebuild-index",
+    "damage": "backpoint rebuild-index",
+    "readings": "backpoint scrub",
+    "parity": "backpoint parity --verify",
+}
+"""Folder -> what clears up a damaged object in it: all it says can be found out again."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +25,9 @@ class DamagedObject:
     problem: str
 
     @property
-    def is_cache(self) -> bool:
-        """Whether all it says can be found elsewhere."""
-        return self.key.startswith(_CACHES)
+    def mended_by(self) -> str:
+        """The command that clears this up at no loss of data; empty where there is none."""
+        return _MENDED_BY.get(self.key.partition("/")[0], "")
 
 
 @dataclass(frozen=True)

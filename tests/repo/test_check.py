@@ -163,7 +163,8 @@ def test_what_opens_and_means_nothing_is_damaged(
     report = check_repository(reopened(repository))
     (found,) = report.damaged
     assert found.key.startswith(f"{FOLDERS[kind]}/{name}")
-    assert found.is_cache == (kind in (Kind.INDEX, Kind.READING))
+    mended = {Kind.INDEX: "rebuild-index", Kind.DAMAGE: "rebuild-index", Kind.READING: "scrub"}
+    assert found.mended_by.removeprefix("backpoint ") == mended.get(kind, "")
 
 
 def disk_with(content: bytes) -> SyntheticDisk:

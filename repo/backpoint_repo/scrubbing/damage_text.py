@@ -39,9 +39,14 @@ def print_advice(damaged: Sequence[DamagedObject], hurt: Sequence[HurtRange], ma
             "`backpoint heal` stores them anew from a live disk or another repository; so does the "
             "next backup of a disk that still holds them"
         )
-    if any(found.is_cache for found in damaged):
-        print_line("what is under index/, catalog/ and readings/ costs no data:")
-        print_line("`backpoint rebuild-index` clears it up")
+    folders: dict[str, set[str]] = {}
+    for found in damaged:
+        folders.setdefault(found.mended_by, set()).add(f"{found.key.partition('/')[0]}/")
+    for command, names in sorted(folders.items()):
+        if command:
+            print_line(
+                f"`{command}` clears up {' and '.join(sorted(names))}: no data is lost there"
+            )
 
 
 def print_notes(notes: Iterable[str]) -> None:

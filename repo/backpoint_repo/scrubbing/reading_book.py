@@ -55,7 +55,11 @@ class ReadingBook:
         name = self._put(rows)
         self._parts.add(name)
         self.readings.learn(rows, now)
-        if self._may_merge and len(self._parts) >= MERGE_AFTER:
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Merge what is many, and drop what is damaged. Raises what a store raises for puts."""
+        if self._may_merge and (len(self._parts) >= MERGE_AFTER or self._spoiled):
             self._merge()
 
     def _load_new(self, now: float) -> bool:

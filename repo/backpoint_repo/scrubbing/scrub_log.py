@@ -86,6 +86,7 @@ class ScrubLog:
             if self._pending:
                 self._book.add(rows_of(self._pending), now)
                 self._pending = []
+            self._book.tidy()
         except BackpointError as error:
             self.trouble = str(error)
         else:

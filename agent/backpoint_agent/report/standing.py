@@ -130,7 +130,8 @@ class _Planner:
         if there is not None and machine.points:
             point_id, made = machine.points[0]
             # An older one beside newer ones is what retention removes.
-            if point_id not in there and not any(time >= made for _, time in times.believed):
+            newer = (one for one, time in times.believed if time >= made and one in there)
+            if point_id not in there and next(newer, None) is None:
                 at = format_time(made)
                 yield f"the point that its last good run made, {at}, is not in the repository"
 

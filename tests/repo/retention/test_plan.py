@@ -20,6 +20,7 @@ from backpoint_repo.retention.plan import (
     Guards,
     Verdict,
     kept_by_any,
+    newest_first,
     plan_retention,
 )
 from backpoint_repo.retention.rules import Rules
@@ -105,6 +106,15 @@ def test_within_counts_from_the_newest_point() -> None:
         assert kept(verdicts) == ids(*points[1:])
         assert verdicts[2].reasons == ("within 7d of the newest",)
         assert verdicts[0].reasons == (NO_RULE,)
+    # To the second; and what was made later than it shows is as young as that.
+    just = [summary(0, NOW - 7 * DAY, created=NOW - 7 * DAY), summary(1, NOW)]
+    assert kept(plan_retention(just, Rules(within_s=7 * DAY), NOW, 0.0)) == ids(*just)
+    assert kept(plan_retention(just, Rules(within_s=7 * DAY - 1), NOW, 0.0)) == ids(just[1])
+
+
+def test_good_proofs_are_looked_for_from_the_newest_on() -> None:
+    points = series(NOW - DAY, NOW - 2 * DAY, NOW, NOW + DAY)
+    assert newest_first(points, NOW) == [points[2], points[0], points[1]]
 
 
 def test_vms_and_branches_take_nothing_from_each_other() -> None:
@@ -302,15 +312,25 @@ def test_a_point_out_of_order_makes_none_go(
     assert within or all(LATER(verdict.point) < LATER(added) for verdict in gone)
 
 
-@given(st.lists(claims, min_size=1, max_size=12), rule_sets, st.sets(st.integers(0, 11)))
+@given(st.lists(claims, max_size=12), rule_sets, st.sets(st.integers(0, 11)))
 def test_a_second_run_finds_nothing_to_remove(
     made: list[tuple[float, float, int]], rules: Rules, proven: set[int]
 ) -> None:
-    """And the newest in time, the newest made, and the newest proven are always left."""
-    points = claimed(made)
+    """Where points are in order. Where they are not, what contradicted one may have gone."""
+    points = claimed(list(zip(*map(sorted, zip(*made, strict=True)), strict=True)))
     guards = Guards(ids(*(points[n] for n in proven if n < len(points))))
     left = [v.point for v in plan_retention(points, rules, NOW, 0.0, guards) if v.keep]
     assert all(verdict.keep for verdict in plan_retention(left, rules, NOW, 0.0, guards))
+
+
+@given(st.lists(claims, min_size=1, max_size=12), rule_sets, st.sets(st.integers(0, 11)))
+def test_the_newest_are_always_left(
+    made: list[tuple[float, float, int]], rules: Rules, proven: set[int]
+) -> None:
+    """In time, in making, and of the proven, whatever the times are."""
+    points = claimed(made)
+    guards = Guards(ids(*(points[n] for n in proven if n < len(points))))
+    left = [v.point for v in plan_retention(points, rules, NOW, 0.0, guards) if v.keep]
     past = [point for point in points if not is_future(point, NOW)]
     if past:
         assert max(past, key=LATER) in left

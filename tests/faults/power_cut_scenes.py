@@ -38,6 +38,7 @@ from synthetic_disk import SyntheticDisk
 SAMPLES: Final = int(os.environ.get("BACKPOINT_POWER", "2"))
 """Random fates at each cut, beside the simple ones."""
 THOROUGH: Final = "BACKPOINT_POWER" in os.environ
+MOST: Final = 60
 FEW: Final = 8
 DISK_SIZE: Final = 320 << 10
 POINT: Final = "point "
@@ -153,8 +154,10 @@ def _those(promised: frozenset[str], prefix: str) -> set[str]:
     return {what.removeprefix(prefix) for what in promised if what.startswith(prefix)}
 
 
-def try_scene(scene: Scene, tmp: Path, samples: int = SAMPLES, seed: int = 1) -> None:
-    """Cut the power everywhere in one run of it."""
+def try_scene(
+    scene: Scene, tmp: Path, samples: int = SAMPLES, *, thorough: bool = THOROUGH
+) -> None:
+    """Cut the power everywhere in one run of it. Not thorough: MOST of the disks at most."""
     top = tmp / "recorded"
     top.mkdir()
     with scene.small():
@@ -162,7 +165,10 @@ def try_scene(scene: Scene, tmp: Path, samples: int = SAMPLES, seed: int = 1) ->
         recorder = Recorder(top)
         with recorder.running() as journal:
             scene.act(place(top), journal)
-        assert_survives(scene, disks_after_cuts(journal, seed, samples), tmp / "after")
+        disks = disks_after_cuts(journal, 1, samples)
+        if not thorough and len(disks) > MOST:
+            disks = random.Random(len(disks)).sample(disks, MOST)
+        assert_survives(scene, disks, tmp / "after")
 
 
 def try_two_processes(

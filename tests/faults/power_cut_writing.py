@@ -12,6 +12,7 @@ from typing import Final
 from backpoint_repo import catalog
 from backpoint_repo.errors import WrongPassphrase
 from backpoint_repo.exclusions import mark_damaged
+from backpoint_repo.index_segment import PackRef
 from backpoint_repo.key_slots import DAMAGED, add_slot, list_slots, revoke_slot
 from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
 from backpoint_repo.lease_book import read_leases, revoke
@@ -239,17 +240,21 @@ def _leases_again(root: Path) -> None:
     two(root)
 
 
-def _mark_and_heal(root: Path, journal: Journal) -> None:
-    """All chunks are said to be damaged, and the next backup stores them anew."""
-    begun(journal, "1 0")
-    repository = opened(root)
+def every_copy(repository: Repository) -> list[tuple[bytes, PackRef]]:
+    """(content id, pack) of all that is indexed."""
     repository.index.refresh()
-    copies = [
+    return [
         (row.tobytes(), table.packs[number])
         for table in repository.index.tables()
         for row, number in zip(table.ids(), table.pack_numbers.tolist(), strict=True)
     ]
-    mark_damaged(repository.sealed, copies, NOON)
+
+
+def _mark_and_heal(root: Path, journal: Journal) -> None:
+    """All chunks are said to be damaged, and the next backup stores them anew."""
+    begun(journal, "1 0")
+    repository = opened(root)
+    mark_damaged(repository.sealed, every_copy(repository), NOON)
     stored(root, "1 1", CHANGES)
     begun(journal, "1 1")
 

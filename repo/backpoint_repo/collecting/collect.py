@@ -123,7 +123,7 @@ def _plan(place: Workplace, seen: Sight, max_repack: int | None) -> CollectionPl
     if place.session:
         writers[place.session] = "this collector"
     place.progress.phase("packs", len(suspected))
-    inspection = Inspection(place.sealed, live, writers, place.good)
+    inspection = Inspection(place.sealed, live, writers, place.good, place.trashed)
     exact = inspection.exact(suspected, place.progress.advance)
     for usage in suspected:
         del usages[usage.pack]

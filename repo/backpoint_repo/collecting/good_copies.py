@@ -19,6 +19,7 @@ from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind
 from backpoint_repo.index import Index
 from backpoint_repo.index_segment import Location, PackRef
+from backpoint_repo.map_node import Ids
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.sealed_store import SealedStore
 
@@ -45,6 +46,10 @@ class GoodCopies:
     def is_marked(self, pack: PackRef, content_id: bytes) -> bool:
         """Whether this copy is marked as damaged."""
         return content_id in self.marks.get(pack, ())
+
+    def any_twice(self, ids: Ids) -> bool:
+        """False where the index knows no other copy of any of these, which are indexed once."""
+        return sum(len(table.find_all(ids)) for table in self._index.tables()) > len(ids)
 
     def elsewhere(
         self, source: BlobSource, blob: Blob, leaving: Collection[PackRef]

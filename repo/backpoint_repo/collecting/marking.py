@@ -34,7 +34,8 @@ R = TypeVar("R")
 
 _NODES_AT_ONCE: Final = 256
 """Map nodes in memory together: 5 MB of usual leaves, and 65,536 children at most wait."""
-_POINTS_AT_ONCE: Final = 512
+_POINTS_AT_ONCE: Final = 128
+"""So often somebody is told how far it is."""
 _INLINE: Final = 8
 """So few are read faster without handing them to threads."""
 
@@ -51,12 +52,14 @@ class ContentUnknown(RepositoryError):
 
 @dataclass(frozen=True)
 class _Root:
-    """A disk's map. title: who needs it, for the user; owner: as in `ContentUnknown`."""
+    """A disk's map. owner: as in `ContentUnknown`; title, remedy: who needs it and what to do where
+    it cannot be read, for the user."""
 
     size: int
     node_id: bytes
     owner: str | bytes
     title: str
+    remedy: str
 
 
 class Marking:
@@ -117,16 +120,16 @@ class Marking:
                 f"{lease.title} uses {object_key(Kind.POINT, gone[0].hex())}, which is removed, "
                 "and does not say what it needs of it: end it, then collect",
             )
-        title = f"a point that {lease.title} uses"
-        self._walk([_Root(size, root, lease.session, title) for size, root in lease.roots])
+        who = (lease.session, f"a point that {lease.title} uses", "heal it, or end that session")
+        self._walk([_Root(size, root, *who) for size, root in lease.roots])
         self._mark_ids(lease.chunks)
 
     def _mark_all(self, points: Iterable[Point]) -> None:
         roots, chunks = list[_Root](), list[bytes]()
         for point in points:
             key = object_key(Kind.POINT, point.point_id.hex())
-            title = f"{key} (of {point.vm})"
-            roots += [_Root(disk.size, disk.root, key, title) for disk in point.disks]
+            who = (key, f"{key} (of {point.vm})", "heal that point, or remove it")
+            roots += [_Root(disk.size, disk.root, *who) for disk in point.disks]
             chunks += [chunk for file in point.files for chunk in file.chunks]
         self._walk(roots)
         self._mark_ids(chunks)
@@ -177,11 +180,11 @@ class Marking:
             try:
                 return _children(self._load(row.tobytes(), place), frontier.level)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
+                root = roots[owner]
                 raise ContentUnknown(
-                    roots[owner].owner,
-                    f"{roots[owner].title} needs a map node that cannot be read, so what lies "
-                    f"under it is not known and nothing can be deleted ({error}): heal that point, "
-                    "or remove it",
+                    root.owner,
+                    f"{root.title} needs a map node that cannot be read, so what lies under it is "
+                    f"not known and nothing can be deleted ({error}): {root.remedy}",
                 ) from error
 
         found = self._each(children, jobs)

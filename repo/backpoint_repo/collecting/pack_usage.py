@@ -78,7 +78,7 @@ class Inspection:
     """Judges packs by their own directories.
 
     writers: session -> who, of those that have a lease. good: which copies are marked as damaged,
-    and what stands in for them.
+    and what stands in for them, in no pack that is `trashed`.
     """
 
     def __init__(
@@ -87,11 +87,13 @@ class Inspection:
         live: LiveContent,
         writers: Mapping[bytes, str],
         good: GoodCopies,
+        trashed: frozenset[PackRef],
     ) -> None:
         self._sealed = sealed
         self._live = live
         self._writers = writers
         self._good = good
+        self._trashed = trashed
 
     def exact(self, usages: Sequence[PackUsage], advance: Callable[[int], None]) -> list[PackUsage]:
         """The same packs, but for those that are gone by now. Raises StoreUnavailable."""
@@ -123,19 +125,20 @@ class Inspection:
         alive = self._live.holds(directory.ids)
         used = int(directory.lengths[alive].sum(dtype=np.int64))
         waste = int(directory.lengths.sum(dtype=np.int64)) - used
-        found = replace(usage, live=used, waste=waste, keys=len(directory.data_keys))
-        return replace(found, held=self._hold(source, np.flatnonzero(alive)))
+        held = self._hold(source, np.flatnonzero(alive))
+        keys = len(directory.data_keys)
+        return replace(usage, live=used, waste=waste, keys=keys, judged=True, held=held)
 
     def _hold(self, source: BlobSource, alive: NDArray[np.int64]) -> str | None:
         if (writer := self._writers.get(source.directory.session)) is not None:
             return f"{writer} may be writing to it"
         if source.pack not in self._good.marks:
             return None
-        ids = source.directory.ids
+        ids, leaving = source.directory.ids, self._trashed | {source.pack}
         marked = [row for row in alive if self._good.is_marked(source.pack, ids[row].tobytes())]
         try:
             for blob in source.read(np.array(marked, np.int64)):
-                if self._good.elsewhere(source, blob, {source.pack}) is None:
+                if self._good.elsewhere(source, blob, leaving) is None:
                     return "a copy in it is marked as damaged and there is no good one: heal it"
         except ObjectMissing:
             return "another collector is deleting it"

@@ -23,18 +23,22 @@ SMALL: Final = PACK_SIZE // 4
 SMALL_MANY: Final = 100
 """So many small packs are merged although they do not fill one."""
 
+_FEW: Final = "small, but there are too few to merge"
+_BEYOND: Final = "beyond what may be copied"
+
 
 @dataclass(frozen=True)
 class PackUsage:
     """size: of the object; live, waste: of the sealed blobs that something needs, and nothing;
-    all in bytes. keys: data keys it lists. held: why it must be left alone whatever it holds, for
-    the user."""
+    all in bytes. keys: data keys it lists. judged: whether its own directory says so, not the index
+    alone. held: why it must be left alone whatever it holds, for the user."""
 
     pack: PackRef
     size: int
     live: int
     waste: int
     keys: int = 0
+    judged: bool = False
     held: str | None = None
 
     @property
@@ -83,6 +87,8 @@ def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> Coll
     for usage in sorted(usages, key=lambda usage: usage.pack):
         if usage.held is not None:
             kept.append(Verdict(usage, usage.held))
+        elif not usage.judged:
+            kept.append(Verdict(usage, _why_not_judged(usage)))
         elif usage.live == 0:
             dead.append(Verdict(usage, "nothing needs it"))
         elif usage.sparse:
@@ -97,7 +103,7 @@ def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> Coll
         if worth_merging(mine):
             wanted += [Verdict(usage, "small: merged with others") for usage in mine]
         else:
-            kept += [Verdict(usage, "small, but there are too few to merge") for usage in mine]
+            kept += [Verdict(usage, _FEW) for usage in mine]
     repack, later = _within(wanted, max_repack)
     return CollectionPlan(tuple(dead), tuple(repack), (*kept, *later))
 
@@ -118,13 +124,20 @@ def _within(
             taken.append(verdict)
             copied += verdict.usage.live
         else:
-            later.append(Verdict(verdict.usage, f"{verdict.reason}, beyond what may be copied"))
+            later.append(Verdict(verdict.usage, f"{verdict.reason}, {_BEYOND}"))
     return taken, later
 
 
 def _by_worth(sparse: Iterable[PackUsage]) -> list[PackUsage]:
     """Most won for each byte copied first."""
     return sorted(sparse, key=lambda usage: (-usage.waste / max(1, usage.live), usage.pack))
+
+
+def _why_not_judged(usage: PackUsage) -> str:
+    """Nobody looked into its directory, because it could not go anyway."""
+    if usage.sparse:
+        return f"{_percent(usage)} % of it is waste, {_BEYOND}"
+    return _FEW if usage.small else "in use"
 
 
 def _percent(usage: PackUsage) -> int:

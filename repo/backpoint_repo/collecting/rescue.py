@@ -62,11 +62,14 @@ class Rescue:
         self, source: BlobSource, rows: NDArray[np.int64], leaving: Collection[PackRef]
     ) -> list[bytes]:
         blobs, lost = list[Blob](), list[bytes]()
+        several = self._good.any_twice(source.directory.ids[rows])
         for blob in source.read(rows):
-            pack = self._good.elsewhere(source, blob, leaving)
+            doubtful = blob.sealed is None or self._good.is_marked(source.pack, blob.content_id)
+            look = several or doubtful
+            pack = self._good.elsewhere(source, blob, leaving) if look else None
             if pack is not None:
                 self._secured.add(blob.content_id, pack)
-            elif blob.sealed is None or self._good.is_marked(source.pack, blob.content_id):
+            elif doubtful:
                 lost.append(blob.content_id)
             else:
                 blobs.append(blob)

@@ -29,7 +29,8 @@ def usages(draw: st.DrawFn) -> list[PackUsage]:
         kind = draw(st.sampled_from([Kind.DATA_PACK, Kind.NODE_PACK]))
         held = draw(st.none() | st.just("somebody writes to it"))
         size = live + waste + 300
-        found.append(PackUsage(PackRef(kind, name), size, live, waste, 1, held))
+        judged = draw(st.booleans()) or live == 0
+        found.append(PackUsage(PackRef(kind, name), size, live, waste, 1, judged, held))
     return found
 
 
@@ -44,7 +45,7 @@ def test_a_plan(found: list[PackUsage], limit: int | None) -> None:
     assert {one.usage for one in everything} == set(found)
     assert all(one.reason for one in everything)
     going = [one.usage for one in (*plan.dead, *plan.repack)]
-    assert all(one.held is None for one in going)
+    assert all(one.held is None and one.judged for one in going)
     assert {one.usage for one in plan.dead} == {
         one for one in found if one.live == 0 and one.held is None
     }
@@ -60,7 +61,7 @@ def test_a_plan(found: list[PackUsage], limit: int | None) -> None:
 def test_without_a_limit_nothing_sparse_stays(found: list[PackUsage]) -> None:
     """And the most is won for each byte first."""
     plan = plan_collection(found, None)
-    kept = [one.usage for one in plan.kept if one.usage.held is None]
+    kept = [one.usage for one in plan.kept if one.usage.held is None and one.usage.judged]
     assert not [one for one in kept if one.waste > one.live]
     sparse = [one.usage for one in plan.repack if one.usage.sparse]
     gains = [one.waste / one.live for one in sparse]
@@ -80,7 +81,9 @@ def test_what_goes_was_looked_into(found: list[PackUsage], limit: int | None) ->
 def test_small_packs_are_merged_when_it_is_worth_it() -> None:
     def small(count: int, size: int, keys: int = 1) -> list[PackUsage]:
         names = [number.to_bytes(16, "big") for number in range(count)]
-        return [PackUsage(PackRef(Kind.DATA_PACK, n), size, size, 0, keys) for n in names]
+        return [
+            PackUsage(PackRef(Kind.DATA_PACK, n), size, size, 0, keys, judged=True) for n in names
+        ]
 
     assert not plan_collection(small(SMALL_MANY - 1, 1000), None).repack
     assert len(plan_collection(small(SMALL_MANY, 1000), None).repack) == SMALL_MANY

@@ -21,6 +21,7 @@ from backpoint_repo.directory_tables import PackTable, batches, table_of_directo
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import FOLDERS, HOLE, Kind
+from backpoint_repo.id_sieve import IdSieve
 from backpoint_repo.index_segment import (
     IndexTable,
     Location,
@@ -37,10 +38,9 @@ from backpoint_repo.segment_shelf import LoadedTable, SegmentShelf
 
 SEGMENT_ENTRIES_MAX: Final = 1 << 19
 """A segment of 23 MB. Opening one takes three times as much for a moment, merging eight times."""
-_LET_GO_AFTER: Final = 1 << 14
-"""Look-ups after which mapped tables are let go of: they touch nearly every page of them."""
+_LET_GO_AFTER: Final = 1 << 13
+"""Look-ups after which mapped tables are let go of: the kernel maps 64 KiB around each touch."""
 _PIECE: Final = 1 << 16
-_NOTHING: Final = Exclusions()
 _View = list[tuple[IndexTable, NDArray[np.bool_]]]
 
 
@@ -50,14 +50,14 @@ class Index:
     def __init__(self, sealed: SealedStore, cache: SegmentCache | None = None) -> None:
         """cache: where large segments are kept on this machine; without it, in memory."""
         self._sealed = sealed
-        self._cache = cache
         self.shelf = SegmentShelf(sealed, cache)
         self._lock = threading.Lock()
-        self._exclusions = _NOTHING
+        self._exclusions = Exclusions()
         self._standing = PackStanding()
         self._view_of: tuple[LoadedTable, ...] | None = None
         self._view: _View = []
         self._losses: tuple[_View, bool] | None = None
+        self._sieve = IdSieve([])
         self._learned: dict[PackRef, IndexTable] = {}
         self._unreadable_packs: set[PackRef] = set()
         self._looked_up = 0
@@ -68,9 +68,10 @@ class Index:
         For a session beside others: what one says of trash must not be undone by another that
         looked earlier.
         """
-        other = Index(self._sealed, self._cache)
+        other = Index(self._sealed)
         other.shelf = self.shelf.fork()
         with self._lock:
+            other._sieve = self._sieve
             other._standing = self._standing.copy()
             other._learned = dict(self._learned)
             other._unreadable_packs = set(self._unreadable_packs)
@@ -82,11 +83,8 @@ class Index:
         return self.shelf.broken
 
     def refresh(self) -> None:
-        """Load segments that are new since the last call; forget those that were merged.
-
-        What a damaged segment says is not known; what it indexed can still be found through
-        `learn_unlisted_packs`.
-        """
+        """Load segments that are new since the last call; forget those that were merged. What a
+        damaged one indexed can still be found through `learn_unlisted_packs`."""
         self.shelf.refresh()
 
     @property
@@ -103,13 +101,13 @@ class Index:
     def known(self, ids: Ids) -> NDArray[np.bool_]:
         """(m,) which ids have a copy that a new point may refer to."""
         view, exclusions = self._viewed()
-        order = np.argsort(prefixes_of(ids))  # neighbours share what the processor has cached
-        ids_in_order, found_in_order = ids[order], np.zeros(len(ids), np.bool_)
-        for table, usable in view:
-            rows = np.flatnonzero(~found_in_order)
-            found_in_order[rows] = table.find(ids_in_order[rows], usable) >= 0
+        perhaps = np.flatnonzero(self._sieve.may_hold(ids))
+        # In order: neighbours share what the processor has cached.
+        rows = perhaps[np.argsort(prefixes_of(ids[perhaps]))]
         found = np.zeros(len(ids), np.bool_)
-        found[order] = found_in_order
+        for table, usable in view:
+            rows = rows[~found[rows]]
+            found[rows] = table.find(ids[rows], usable) >= 0
         if exclusions.damaged_ids:
             for row in np.flatnonzero(found):
                 content_id = ids[row].tobytes()
@@ -246,6 +244,8 @@ class Index:
                 tables = [part.table for part in loaded]
                 excluded = self._exclusions.trashed
                 masks = self._standing.masks(tables, excluded)
+                if not self._sieve.covers(tables):
+                    self._sieve = IdSieve(tables)
                 self._view = list(zip(tables, masks, strict=True))
                 self._view_of = loaded
             return self._view, self._exclusions

@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.map_node import Ids
+from backpoint_repo.prefix_fence import PrefixFence
 
 PACK_NAME_SIZE: Final = 16
 _HEAD: Final = struct.Struct("<II")  # entries, packs
@@ -73,7 +75,7 @@ class IndexTable:
         usable: (packs,) which packs may be answered.
         """
         wanted = prefixes_of(ids)
-        rows = np.searchsorted(self.prefixes, wanted)
+        rows = self._fence.first_rows(wanted)
         found = np.full(len(ids), -1, np.int64)
         open_queries = np.arange(len(ids))
         for _ in range(_STEPS_MAX):
@@ -91,6 +93,12 @@ class IndexTable:
             rows[open_queries] += 1
         found[open_queries] = self._find_among_many(ids[open_queries], usable)
         return found
+
+    @cached_property
+    def _fence(self) -> PrefixFence:
+        fence = PrefixFence(self.prefixes)
+        self.let_go()
+        return fence
 
     def _find_among_many(self, ids: Ids, usable: NDArray[np.bool_]) -> list[int]:
         """`find` for ids of which there are, or seem to be, many copies."""
@@ -179,11 +187,14 @@ class IndexTable:
         )
 
 
+_NO_NUMBERS: Final = np.zeros(0, np.uint32)
 EMPTY_TABLE: Final = IndexTable(
     (),
     np.zeros(0, np.uint64),
     np.zeros((0, _REST), np.uint8),
-    *(np.zeros(0, np.uint32) for _ in range(3)),
+    _NO_NUMBERS,
+    _NO_NUMBERS,
+    _NO_NUMBERS,
 )
 
 

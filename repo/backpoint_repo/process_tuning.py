@@ -1,6 +1,6 @@
 """How a process that moves chunks all day wants its memory and its threads treated.
 
-Affects the whole process, so only commands call it, once, when they have their keys. Knows nothing
+Affects the whole process, so only commands tune it, once, when they have their keys. Knows nothing
 of what the process does.
 """
 
@@ -29,3 +29,9 @@ def tune_for_chunks() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
         mallopt(_M_MMAP_THRESHOLD, _NEVER)
+
+
+def give_back_freed() -> None:
+    """After something large that does not come again: what it left is not kept."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -16,6 +16,7 @@ from typing import Final
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import FOLDERS, Kind, object_key
 from backpoint_repo.index_segment import IndexTable, decode_table, merge_tables
+from backpoint_repo.process_tuning import give_back_freed
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_cache import SegmentCache
 
@@ -93,6 +94,8 @@ class SegmentShelf:
                 return
             if self._cache:
                 self._cache.drop(kept_here - listed)
+            if any(table.mapping for table in fresh.values()):
+                give_back_freed()
 
     def read(self, name: str) -> IndexTable:
         """One segment. Raises ObjectMissing, ObjectDamaged, UnknownFormat."""

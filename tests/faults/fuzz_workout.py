@@ -14,6 +14,7 @@ from backpoint_repo.collecting.collect import collect
 from backpoint_repo.collecting.report import CollectTerms
 from backpoint_repo.errors import BackpointError
 from backpoint_repo.healing.heal import heal
+from backpoint_repo.index_rebuild import rebuild_index
 from backpoint_repo.lease_book import read_leases
 from backpoint_repo.parity.upkeep import Upkeep
 from backpoint_repo.point_hold import read_holds
@@ -81,6 +82,10 @@ def _heal(repository: Repository) -> None:
     heal(repository, (), Quiet())
 
 
+def _rebuild(repository: Repository) -> None:
+    rebuild_index(repository, Quiet())
+
+
 def _parity(repository: Repository) -> None:
     Upkeep(repository, (2, 1), 4096).run(lambda _: None)
 
@@ -94,6 +99,7 @@ OPERATIONS: Final[dict[str, Callable[[Repository], None]]] = {
     "collect": _collect,
     "scrub": _scrub,
     "heal": _heal,
+    "rebuild": _rebuild,
     "parity": _parity,
 }
 

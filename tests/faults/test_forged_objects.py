@@ -22,10 +22,9 @@ from hypothesis import strategies as st
 
 from backpoint_repo import catalog
 from backpoint_repo.check import check_repository
-from backpoint_repo.errors import BackpointError, ObjectDamaged
+from backpoint_repo.errors import BackpointError, ObjectDamaged, WrongPassphrase
 from backpoint_repo.format import (
     CODEC_ZSTD,
-    CONFIG_KEY,
     FANOUT,
     HEADER,
     LEAF_BLOCKS,
@@ -36,13 +35,13 @@ from backpoint_repo.format import (
 )
 from backpoint_repo.map_node import Inner, leaf_of
 from backpoint_repo.point import Disk, Point
-from backpoint_repo.repository import Repository
+from backpoint_repo.repository import Passphrase, Repository, open_repository
 from backpoint_repo.sealing import OBJECT_SIZE_MAX, Packer, open_object, seal_object
 from backpoint_repo.store.memory import MemoryStore
 from faults.fuzz_workout import OPERATIONS, readable_points, work_out
 from faults.fuzzed_objects import SEALED, Loose
 from faults.odd_content import FLOATS, NUMBERS, TEXTS
-from faults.rich_repository import build_in, owner_of
+from faults.rich_repository import SECOND_PASSPHRASE, build_in, owner_of
 from small_repository import back_up
 from synthetic_disk import SyntheticDisk
 
@@ -72,8 +71,9 @@ class Rich:
         self.owner = owner_of(self.store)
         self.keys: dict[Kind, str] = {}
         there = {found.key for found in self.store.list("")}
-        for key in there.intersection(keys):
-            self.keys[parse_header(self.store.get(key), key)] = key
+        for key in keys:
+            if key in there:
+                self.keys.setdefault(parse_header(self.store.get(key), key), key)
 
     def fields(self, kind: Kind) -> dict[str, Any]:
         """What the object of this kind says."""
@@ -229,5 +229,6 @@ def _slot(rich: Rich, change: Callable[[dict[str, Any]], None]) -> Loose:
 def test_a_slot_that_asks_for_all_memory(rich: Rich, n: int) -> None:
     """It is passed over; the others open."""
     store = _slot(rich, lambda fields: fields.update(n=n))
-    assert owner_of(store).sealed.keyring.owner_private
-    assert CONFIG_KEY in store.objects
+    with pytest.raises(WrongPassphrase, match="one is damaged"):
+        owner_of(store)
+    assert open_repository(store, Passphrase(SECOND_PASSPHRASE)).sealed.keyring.owner_private

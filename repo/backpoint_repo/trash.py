@@ -20,6 +20,8 @@ from backpoint_repo.index_segment import PACK_NAME_SIZE, PackRef
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 
+_EPOCH_MAX: Final = 1 << 62
+"""No honest collector comes near; one that is forged so high must not leave room for none."""
 _NAME: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -120,8 +122,8 @@ def _read(sealed: SealedStore, epoch: int) -> _Epoch | None:
         record = sealed.get_record(Kind.TRASH, _name(epoch))
     except ObjectMissing:
         return None  # emptied between listing and reading: its packs are gone
-    if record.natural("epoch") != epoch:
-        raise ObjectDamaged(f"{key}: says another epoch than its name")
+    if record.natural("epoch") != epoch or epoch >= _EPOCH_MAX:
+        raise ObjectDamaged(f"{key}: says another epoch than its name, or an impossible one")
     swept = 0 if record.optional("swept", int) is None else record.natural("swept")
     if swept >= epoch:
         raise ObjectDamaged(f"{key}: says that it is over itself")

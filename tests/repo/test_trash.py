@@ -89,6 +89,12 @@ def test_the_newest_says_what_is_over(repository: Repository) -> None:
     assert (trash.newest, trash.waiting, trash.over) == (3, [3], [2])
 
 
+def test_an_epoch_so_high_that_none_could_follow(repository: Repository) -> None:
+    put_trash(repository.sealed, (1 << 63) - 1, {DATA}, 0, BY, NOON)
+    with pytest.raises(ObjectDamaged, match="impossible"):
+        read_trash(repository.sealed)
+
+
 def test_an_epoch_that_says_it_is_over_itself(repository: Repository) -> None:
     put_trash(repository.sealed, 1, {DATA}, 1, BY, NOON)
     with pytest.raises(ObjectDamaged, match="over itself"):

@@ -114,6 +114,7 @@ def test_packs_are_closed_when_they_are_full(
 
 
 def test_nothing_counts_before_it_is_flushed(filled: Repository) -> None:
+    filled.index.refresh()
     copies = VerbatimCopies(filled.sealed, filled.index, SESSION)
     before = set(stored_packs(filled.sealed))
     assert copies.flush() == frozenset()

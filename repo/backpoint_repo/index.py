@@ -63,11 +63,8 @@ class Index:
         self._looked_up = 0
 
     def fork(self) -> Index:
-        """Another view of what is known now, with exclusions of its own; tables are shared.
-
-        For a session beside others: what one says of trash must not be undone by another that
-        looked earlier.
-        """
+        """Another view of what is known now, with exclusions of its own; tables are shared. For a
+        session beside others: one that looked at trash earlier must not undo what another knows."""
         other = Index(self._sealed)
         other.shelf = self.shelf.fork()
         with self._lock:

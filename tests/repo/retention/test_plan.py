@@ -1,9 +1,9 @@
 """What is kept: calendar rules, what never goes, and that wrong times make nothing go.
 
-Of 95 mutants of `plan.py`, `succession.py` and `rules.py` (comparisons, and/or, not, +/-, constants,
-min/max, bisect) those that live on change nothing that can be seen: `frozen` and `strict` flags, the
-tolerance itself, which plan of one point a joined verdict takes it from, an age of less than a second
-against a minimum age, one spare zero behind the places, and numbers of months that are other numbers.
+Of 95 mutants of `plan.py`, `succession.py` and `rules.py` (comparisons, and/or, not, +/-,
+constants, min/max, bisect) those that live on change nothing that can be seen: `frozen` and
+`strict`, the tolerance itself, which plan of one point a joined verdict takes it from, an age of
+less than a second, one spare zero behind the places, months that are numbered otherwise.
 """
 
 from __future__ import annotations

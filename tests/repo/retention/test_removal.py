@@ -11,6 +11,7 @@ from backpoint_repo.errors import ObjectMissing, SessionRevoked, StoreReadOnly
 from backpoint_repo.format import Kind
 from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.lease_book import UNRELEASED, read_leases, revoke
+from backpoint_repo.pin import Pin
 from backpoint_repo.point_hold import REMOVING, Hold, put_hold, read_holds
 from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 from backpoint_repo.record import encode_record
@@ -219,6 +220,8 @@ def test_a_removal_that_dies_anywhere_is_finished_by_the_next() -> None:
             revoke(repository.sealed, lease.session, bytes(16), NOON)
         drop_leftovers(repository.sealed, reopened(repository).catalog, repository.clock)
         assert f"points/{ids[2].hex()}" in keys_of(repository.sealed.store, Kind.POINT)
+        left = keys_of(repository.sealed.store, Kind.NOTE)
+        assert left == [f"notes/{ids[0].hex()}-{AFTERMATH}"], number
     assert_clean(repository)
 
 
@@ -267,39 +270,66 @@ def test_a_hold_counts_whenever_it_is_put_and_whoever_dies() -> None:
     assert outcomes == {True, False, "died"}
 
 
-def test_a_holder_who_knows_nothing_of_leases_is_seen_too() -> None:
-    """It puts its note and looks for the point, as older programs do: the point is put back, also
-    where a void has taken its place."""
-    for comes in range(60):
+def put_bare_hold(repository: Repository, point_id: bytes) -> bool:
+    """As a program does that knows nothing of removers' leases; whether it saw the point."""
+    facts = {"why": "", "since": NOON, "until": None}
+    put_note(repository.sealed, PointNote(point_id, f"hold{HOLDER}", NOON, facts))
+    return point_id in points_of(repository)
+
+
+def put_void_there(repository: Repository, point_id: bytes, _: bytes) -> None:
+    void = encode_record({"revoked": NOON, "by": bytes(16)})
+    repository.sealed.put(Kind.VOID, point_id.hex(), void)
+
+
+def drop_unreleased(repository: Repository, point_id: bytes, _: bytes) -> None:
+    repository.sealed.delete(Kind.NOTE, f"{point_id.hex()}-{UNRELEASED}")
+
+
+def put_point_again(repository: Repository, point_id: bytes, stored: bytes) -> None:
+    """Another remover, which had it in its hands too."""
+    repository.sealed.store.put(f"points/{point_id.hex()}", [stored])
+
+
+@pytest.mark.parametrize("meanwhile", [None, put_void_there, drop_unreleased, put_point_again])
+def test_a_holder_who_knows_nothing_of_leases_is_seen_too(
+    meanwhile: Callable[[Repository, bytes, bytes], None] | None,
+) -> None:
+    """It puts its note and sees the point: then the point is put back, whatever others do while it
+    is gone."""
+    seen = [False]
+    for comes in itertools.count():
         repository, ids = filled()
-        seen: list[bool] = []
+        store = repository.sealed.store
+        stored = store.get(f"points/{ids[2].hex()}")
+        seen = []
+        done: list[bool] = []
 
         def come(
             at: int,
             comes: int = comes,
             repository: Repository = repository,
-            ids: list[bytes] = ids,
+            point_id: bytes = ids[2],
+            stored: bytes = stored,
             seen: list[bool] = seen,
+            done: list[bool] = done,
         ) -> None:
             if at == comes:
-                facts = {"why": "", "since": NOON, "until": None}
-                put_note(repository.sealed, PointNote(ids[2], f"hold{HOLDER}", NOON, facts))
-                seen.append(ids[2] in points_of(repository))
-                if not seen[0]:
-                    void = encode_record({"revoked": NOON, "by": bytes(16)})
-                    # Somebody takes the place of what is gone.
-                    if f"points/{ids[2].hex()}" not in keys_of(repository.sealed.store, Kind.POINT):
-                        repository.sealed.put(Kind.VOID, ids[2].hex(), void)
+                seen.append(put_bare_hold(repository, point_id))
+            gone = f"points/{point_id.hex()}" not in keys_of(repository.sealed.store, Kind.POINT)
+            if gone and seen == [True] and meanwhile is not None and not done:
+                done.append(True)
+                meanwhile(repository, point_id, stored)
 
-        remove_points(watched(repository, come), ids[2:], repository.clock)
-        if seen == [True]:
-            assert ids[2] in points_of(repository), comes
-            notes = keys_of(repository.sealed.store, Kind.NOTE)
-            assert f"notes/{ids[2].hex()}-{UNRELEASED}" in notes
-            assert_clean(repository)
-        if not seen:
-            return
-    raise AssertionError("the removal has more calls than were tried")
+        result = remove_points(watched(repository, come), ids[2:], repository.clock)
+        if seen != [True]:
+            break  # the point had gone before it came
+        assert ids[2] in points_of(repository), comes
+        assert result.removed == ()
+        notes = keys_of(store, Kind.NOTE)
+        assert f"notes/{ids[2].hex()}-{UNRELEASED}" in notes
+        assert_clean(repository)
+    assert comes > 5
 
 
 def test_a_remover_that_was_ended_deletes_nothing_more() -> None:
@@ -327,17 +357,25 @@ def test_two_removers_at_once() -> None:
     calls = calls_of(lambda sealed: remove_points(sealed, ids, StandingClock()), repository)
     for comes in range(calls):
         repository, ids = filled()
+        second: list[tuple[bytes, ...]] = []
 
         def act(
-            at: int, comes: int = comes, repository: Repository = repository, ids: object = ids
+            at: int,
+            comes: int = comes,
+            repository: Repository = repository,
+            ids: object = ids,
+            second: list[tuple[bytes, ...]] = second,
         ) -> None:
             if at == comes:
                 assert isinstance(ids, list)
-                remove_points(repository.sealed, ids, repository.clock)
+                second.append(remove_points(repository.sealed, ids, repository.clock).removed)
                 drop_leftovers(repository.sealed, reopened(repository).catalog, repository.clock)
 
-        remove_points(watched(repository, act), ids, repository.clock)
+        first = remove_points(watched(repository, act), ids, repository.clock).removed
         assert points_of(repository) == set()
+        # One at most is told by both: it was there when the first had looked.
+        assert set(first).union(*second) == set(ids)
+        assert len(first) + sum(map(len, second)) <= len(ids) + 1
         assert f"points/{ids[2].hex()}" in keys_of(repository.sealed.store, Kind.POINT), comes
         drop_leftovers(repository.sealed, reopened(repository).catalog, repository.clock)
         assert keys_of(repository.sealed.store, Kind.NOTE) == []
@@ -353,6 +391,11 @@ def test_leftovers_are_only_what_no_point_has() -> None:
     put_note(sealed, PointNote(lost, UNRELEASED, NOON, {}))
     put_note(sealed, PointNote(lost, f"hold{HOLDER}", NOON, {}))
     before = keys_of(sealed.store, Kind.NOTE)
+    # Another remover may be about to put it back.
+    lease = Lease(sealed, bytes(16), LeaseTerms(REMOVING, 0, (Pin(lost),)), repository.clock)
+    assert drop_leftovers(sealed, reopened(repository).catalog, repository.clock) == 0
+    lease.release()
+    lease = Lease(sealed, bytes(16), LeaseTerms(BACKUP, 0, (Pin(lost),)), repository.clock)
     assert drop_leftovers(sealed, reopened(repository).catalog, repository.clock) == 2
     gone = set(before) - set(keys_of(sealed.store, Kind.NOTE))
     assert gone == {f"notes/{lost.hex()}-{topic}" for topic in (AFTERMATH, UNRELEASED)}

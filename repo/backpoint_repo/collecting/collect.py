@@ -28,7 +28,6 @@ from backpoint_repo.collecting.workplace import Sight, Workplace
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreFull, UnknownFormat
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.index_segment import PackRef
-from backpoint_repo.lease_book import read_leases
 from backpoint_repo.repository import Repository
 from backpoint_repo.trash import put_trash
 
@@ -60,7 +59,7 @@ def collect(
 
 def _collect(place: Workplace, terms: CollectTerms, sweep: Sweep) -> None:
     place.stand()
-    place.revoke_expired(read_leases(place.sealed))
+    place.read_leases()
     # A copy that is relied on must be found by everybody, also where who made it died in between.
     place.index.refresh()
     place.index.adopt_unlisted_packs()
@@ -75,7 +74,7 @@ def _preview(place: Workplace, max_repack: int | None) -> None:
     """What would go, and what waits; writes nothing."""
     seen = place.look()
     _plan(place, seen, max_repack)
-    watch = Watch(place.session, seen.leases)
+    watch = Watch(seen.leases)
     place.report.waiting = tuple(
         Waiting(epoch, len(packs), sum(packs.values()), watch.blocking(epoch))
         for epoch, packs in seen.waiting.items()

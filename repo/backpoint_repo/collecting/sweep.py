@@ -19,7 +19,7 @@ from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreReadOnly, U
 from backpoint_repo.format import object_key
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
-from backpoint_repo.lease_book import HeldLease, read_leases
+from backpoint_repo.lease_book import HeldLease
 from backpoint_repo.pack import PACK_SIZE
 from backpoint_repo.trash import Trash
 
@@ -38,8 +38,8 @@ class Watch:
     Whoever comes later reads all trash after their lease is put, so they are no concern.
     """
 
-    def __init__(self, own: bytes, leases: Iterable[HeldLease]) -> None:
-        self._held = {lease.session: lease for lease in leases if lease.session != own}
+    def __init__(self, leases: Iterable[HeldLease]) -> None:
+        self._held = {lease.session: lease for lease in leases}
 
     def update(self, leases: Iterable[HeldLease]) -> None:
         """As things are now."""
@@ -95,8 +95,7 @@ class Sweep:
     def _wait(self, epoch: int, wait_s: float) -> Watch:
         """Until everybody has seen the epoch."""
         place = self._place
-        leases = read_leases(place.sealed)
-        watch, waited = Watch(place.session, leases), 0.0
+        watch, waited = Watch(place.read_leases()), 0.0
         if watch.blocking(epoch):
             place.progress.phase("waiting for others", round(wait_s))
         while watch.blocking(epoch) and waited < wait_s:
@@ -104,9 +103,7 @@ class Sweep:
             self._pause(step)
             waited += step
             place.progress.advance(round(step))
-            place.revoke_expired(leases)
-            leases = read_leases(place.sealed)
-            watch.update(leases)
+            watch.update(place.read_leases())
         return watch
 
     def _delete_all(self, packs: Mapping[PackRef, int]) -> None:

@@ -141,13 +141,20 @@ class Workplace:
         self.trashed |= trash.packs
         return trash
 
-    def revoke_expired(self, leases: list[HeldLease]) -> None:
-        """End sessions without a sign of life."""
-        now = self.clock()
+    def read_leases(self) -> list[HeldLease]:
+        """All others' that are alive; sessions without a sign of life are ended now."""
+        before = self.clock()
+        leases = [lease for lease in read_leases(self.sealed) if lease.session != self.session]
+        after = self.clock()
+        alive = []
         for lease in leases:
-            if lease.session != self.session and lease.looks_expired(now):
-                revoke(self.sealed, lease.session, self.session, now)
+            # By both: this machine may have slept while it read them.
+            if lease.looks_expired(before) and lease.looks_expired(after):
+                revoke(self.sealed, lease.session, self.session, after)
                 self.report.revoked += (lease.title,)
+            else:
+                alive.append(lease)
+        return alive
 
     def mark_damaged(self, copies: list[tuple[bytes, PackRef]]) -> None:
         """So that nothing is deduplicated onto them."""

@@ -16,8 +16,9 @@ from backpoint_repo.lease_book import read_leases
 from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point import Point
 from backpoint_repo.trash import put_trash, read_trash
+from faults.failing_store import FailingStore
 from repo.collecting.collect_scene import SIZE, Scene, filled_disk
-from small_repository import StandingClock, as_agent, keys_of, read_disk, reopened
+from small_repository import NOON, StandingClock, as_agent, keys_of, read_disk, reopened
 from synthetic_disk import SyntheticDisk
 
 
@@ -64,6 +65,94 @@ def test_who_has_not_seen_the_trash_is_waited_for(scene: Scene) -> None:
     assert_reads(scene, point, disk)
     mount.release()
     scene.collect()
+    scene.assert_tidy()
+
+
+def test_epochs_go_one_after_the_other(scene: Scene) -> None:
+    """What waits is not put into trash again, and none is over before its packs are gone."""
+    mount = lease_of(scene, 0)
+    for seed in range(2):
+        scene.remove(scene.point(f"vm{seed}", filled_disk(seed)))
+        report = scene.collect()
+        assert (report.epoch, report.trashed_packs) == (seed + 1, 2)
+    report = scene.collect()
+    assert (report.epoch, report.trashed_packs) == (None, 0)
+    assert [(one.epoch, one.packs) for one in report.waiting] == [(1, 2), (2, 2)]
+    assert read_trash(scene.sealed).waiting == [1, 2]
+    mount.refresh(LeaseTerms(MOUNT, 1))
+    report = scene.collect()
+    assert (report.freed_packs, [one.epoch for one in report.waiting]) == (2, [2])
+    mount.refresh(LeaseTerms(MOUNT, 2))
+    assert scene.collect().freed_packs == 2
+    mount.release()
+    scene.assert_tidy()
+
+
+def test_a_collector_that_slept_while_it_waited(scene: Scene) -> None:
+    """Its own lease looks expired, too: it does not end itself."""
+    clock = StandingClock()
+    scene.repository.clock = clock
+    mount = lease_of(scene, 0)
+    scene.remove(scene.point("a", filled_disk(1)))
+
+    def sleep(_: float) -> None:
+        clock.now += LIFETIME_S + 1
+        mount.refresh(LeaseTerms(MOUNT, int(clock.now > 2 * LIFETIME_S + NOON)))
+
+    report = scene.collect(wait_s=60, pause=sleep)
+    assert (report.revoked, report.freed_packs) == ((), 2)
+    assert list(scene.sealed.names(Kind.POINT)) == []
+
+
+def test_an_open_point_with_files_is_kept(scene: Scene) -> None:
+    with scene.repository.begin_backup("a") as session:
+        session.store_file("vm.vmx", b"x" * 200_000)
+        point = session.publish(time=None, label="")
+    mount = lease_of(scene, SEEN_ALL, pin_of(point))
+    scene.remove(point)
+    scene.collect()
+    assert reopened(scene.repository).read_file(point.files[0]) == b"x" * 200_000
+    mount.release()
+    scene.collect()
+    assert scene.stored() == 0
+
+
+def test_a_point_that_is_put_back(scene: Scene) -> None:
+    """Gone when it was looked at first, it is there again when its packs are in trash."""
+    point = scene.point("a", filled_disk(1))
+    key = object_key(Kind.POINT, point.point_id.hex())
+    stored = scene.store.get(key)
+
+    class Flickering(FailingStore):
+        put_back = False
+
+        def get(self, wanted: str) -> bytes:
+            if wanted == key and not self.put_back:
+                self.delete(key)
+            return super().get(wanted)
+
+        def put(self, put: str, pieces: list[bytes | bytearray | memoryview]) -> None:
+            super().put(put, pieces)
+            if put.startswith("trash/"):
+                super().put(key, [stored])
+                self.put_back = True
+
+    report = scene.collect(scene.through(Flickering(scene.store, 0, lambda: None)))
+    assert report.trashed_packs == report.freed_packs == 2
+    scene.assert_whole()
+
+
+def test_copies_that_somebody_puts_into_trash_do_not_count(scene: Scene) -> None:
+    """Also where they are our own, made a moment ago."""
+    first, _ = scene.history("a", 2)
+    scene.remove(first)
+
+    def trash_all() -> None:
+        put_trash(scene.sealed, 1, list(stored_packs(scene.sealed)), 0, b"h" * 16, 1.0)
+
+    report = scene.collect(scene.meddled("put", "trash/", trash_all))
+    assert report.freed_packs >= 4
+    scene.assert_whole()
     scene.assert_tidy()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from backpoint_repo.exclusions import mark_damaged
+from backpoint_repo.index import stored_packs
 from backpoint_repo.lease import LIFETIME_S
 from backpoint_repo.store.memory import MemoryStore
 from faults.failing_store import AFTER, BEFORE, FailingStore
@@ -71,3 +73,20 @@ def test_copies_of_a_dead_collector_are_found_again(scene: Scene) -> None:
     assert (report.copied, report.freed_packs > 0) == (0, True)
     scene.assert_whole()
     scene.assert_tidy()
+
+
+def test_copies_that_were_marked_meanwhile_do_not_count(scene: Scene) -> None:
+    """Nothing is deduplicated onto them any more, so they cannot stand in for good ones."""
+    first, _ = scene.history("a", 2)
+    scene.remove(first)
+    before = set(stored_packs(scene.sealed))
+    with pytest.raises(Death):
+        scene.collect(scene.meddled("put", "trash/", die))
+    marks = [
+        (row.tobytes(), pack)
+        for pack in set(stored_packs(scene.sealed)) - before
+        for row in scene.sealed.directory(*pack).ids
+    ]
+    mark_damaged(scene.sealed, marks, 1.0)
+    assert scene.collect().copied > 0
+    scene.assert_whole()

@@ -93,6 +93,16 @@ class Scene:
     def packs(self, kind: Kind = Kind.DATA_PACK) -> set[PackRef]:
         return {pack for pack in stored_packs(self.sealed) if pack.kind is kind}
 
+    def live_chunks(self) -> set[bytes]:
+        """Ids of all that the disks of points consist of, which have one leaf each."""
+        owner = reopened(self.repository)
+        leaves = [
+            owner.disk_map(disk).leaf(0)
+            for point in map(owner.point, self.contents)
+            for disk in point.disks
+        ]
+        return {row.tobytes() for leaf in leaves for row in leaf.ids}
+
     def assert_whole(self) -> None:
         """Every point that stands reads as it was, and `check` finds nothing."""
         owner = reopened(self.repository)

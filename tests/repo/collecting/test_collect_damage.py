@@ -30,14 +30,7 @@ def needed_copy(scene: Scene) -> tuple[PackRef, int]:
     plan = scene.collect(dry_run=True).plan
     assert plan is not None
     pack = next(one.usage.pack for one in plan.repack if one.usage.pack.kind is Kind.DATA_PACK)
-    owner = reopened(scene.repository)
-    ids = {
-        leaf.ids[at].tobytes()
-        for point in map(owner.point, scene.contents)
-        for disk_map in map(owner.disk_map, point.disks)
-        for leaf in [disk_map.leaf(0)]
-        for at in range(len(leaf.starts))
-    }
+    ids = scene.live_chunks()
     listed = scene.sealed.directory(*pack).ids
     return pack, next(at for at in range(len(listed)) if listed[at].tobytes() in ids)
 

@@ -33,12 +33,14 @@ def half(scene: Scene) -> Scene:
     return scene
 
 
-def put_pack(scene: Scene, kind: Kind, blobs: list[tuple[bytes, bytes]]) -> PackRef:
+def put_pack(
+    scene: Scene, kind: Kind, blobs: list[tuple[bytes, bytes]], name: bytes | None = None
+) -> PackRef:
     """A pack of (content id, sealed bytes), whatever they are."""
     sealed_key = scene.sealed.keyring.seal_data_key(
         bytes(DATA_KEY_SIZE), scene.sealed.repository_id
     )
-    builder = PackBuilder(kind, secrets.token_bytes(16), HOSTILE)
+    builder = PackBuilder(kind, name or secrets.token_bytes(16), HOSTILE)
     for content_id, blob in blobs:
         builder.add(content_id, blob, 4096)
     keys = {data_key_id(sealed_key): sealed_key} if kind is Kind.DATA_PACK else {}
@@ -123,11 +125,42 @@ def read_past_forgeries(scene: Scene) -> None:
         assert reader.read(0, len(content)) == content
 
 
+def forged_first(scene: Scene, kind: Kind, own: list[tuple[bytes, Location]]) -> PackRef:
+    """A pack that claims to hold all this, with bytes of no content; it sorts before all others."""
+    blobs = [(one, secrets.token_bytes(place.length)) for one, place in own]
+    return put_pack(scene, kind, blobs, name=bytes(16))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_forgeries_that_go_before_the_true_packs(half: Scene, indexed: bool) -> None:
+    """What is copied out of a forged pack is no reason to leave the true blobs behind."""
+    places = all_places(half)
+    true = {place.pack for _, place in places}
+    forged = []
+    for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
+        own = [item for item in places if item[1].pack.kind is kind]
+        pack = forged_first(half, kind, own)
+        forged.append(pack)
+        if indexed:
+            offsets = half.sealed.directory(*pack).offsets.tolist()
+            rows = zip(own, offsets, strict=True)
+            Index(half.sealed).add([(one, Location(pack, at, p.length)) for (one, p), at in rows])
+    put_trash(half.sealed, 1, [*forged, *true], 0, HOSTILE, 1.0)
+    half.collect()
+    assert not {*forged, *true} & set(stored_packs(half.sealed))
+    read_past_forgeries(half)
+
+
 def test_true_bytes_in_a_pack_that_does_not_list_them(half: Scene) -> None:
     """A copy that only the index knows would be gone with the next rebuild of the index."""
-    places = [item for item in all_places(half) if item[1].pack.kind is Kind.DATA_PACK]
+    places = [item for item in all_places(half) if item[0] in half.live_chunks()]
     blobs = [(content_id, blob_at(half, place)) for content_id, place in places]
-    hidden = put_pack(half, Kind.DATA_PACK, [(secrets.token_bytes(32), blob) for _, blob in blobs])
+    # Most are listed, and all are needed, so that nobody takes the pack for dead or sparse.
+    listed = [
+        (content_id if at % 8 else secrets.token_bytes(32), blob)
+        for at, (content_id, blob) in enumerate(blobs)
+    ]
+    hidden = put_pack(half, Kind.DATA_PACK, listed)
     offsets = half.sealed.directory(*hidden).offsets.tolist()
     Index(half.sealed).add(
         [

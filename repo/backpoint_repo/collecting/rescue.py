@@ -33,7 +33,13 @@ class Rescue:
         self._live = live
         self._good = good
         self._copies = copies
-        self._secured = SecuredCopies()
+        self._written = SecuredCopies()
+        self._compared = SecuredCopies()
+
+    def compare_again(self) -> None:
+        """To be called when trash is read: by whom, and since when, a pack that was compared is
+        gone may be in trash no more. What was written stays good, as long as our lease stands."""
+        self._compared = SecuredCopies()
 
     @property
     def copied(self) -> int:
@@ -48,10 +54,10 @@ class Rescue:
         are any, the pack must stay, and mostly nothing was copied. Raises ObjectMissing where the
         pack is gone, StoreUnavailable, StoreFull.
         """
-        ids = source.directory.ids
-        needed = self._live.holds(ids)
-        needed[needed] = ~self._secured.hold(ids[needed], leaving)
-        rows = np.flatnonzero(needed)
+        rows = np.flatnonzero(self._live.holds(source.directory.ids))
+        for secured in (self._written, self._compared):
+            ids, digests = source.directory.ids[rows], source.directory.digests[rows]
+            rows = rows[~secured.hold(ids, digests, leaving)]
         portions = np.cumsum(source.directory.lengths[rows], dtype=np.int64) // _PORTION
         for portion in range(int(portions[-1]) + 1 if len(rows) else 0):
             if lost := self._secure_rows(source, rows[portions == portion], leaving):
@@ -68,7 +74,7 @@ class Rescue:
             look = several or doubtful
             pack = self._good.elsewhere(source, blob, leaving) if look else None
             if pack is not None:
-                self._secured.add(blob.content_id, pack)
+                self._compared.add(blob.content_id, blob.digest, pack)
             elif doubtful:
                 lost.append(blob.content_id)
             else:
@@ -86,4 +92,4 @@ class Rescue:
         pack = self._copies.add(
             kind, blob.content_id, blob.sealed, blob.plain_length, blob.data_key
         )
-        self._secured.add(blob.content_id, pack)
+        self._written.add(blob.content_id, blob.digest, pack)

@@ -2,7 +2,8 @@
 byte.
 
 Everything else that claims to be a copy is somebody's word. A copy counts only while its pack is in
-no trash. Knows ids and packs, no bytes.
+no trash, and only for blobs of the same sealed bytes: that another pack claims to hold the same
+content is somebody's word, too. Knows ids, digests and packs, no bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from backpoint_repo.index_segment import IndexTable, PackRef, build_table, merge
 from backpoint_repo.map_node import Ids
 
 _PENDING_MAX: Final = 1 << 14
+_OF_ID: Final = 16
+"""Bytes of an id that are kept; the digest has the rest of the table's column."""
 
 
 class SecuredCopies:
@@ -27,19 +30,22 @@ class SecuredCopies:
         self._tables: list[IndexTable] = []
         self._pending: list[tuple[bytes, PackRef]] = []
 
-    def add(self, content_id: bytes, pack: PackRef) -> None:
-        """A good copy lies there."""
-        self._pending.append((content_id, pack))
+    def add(self, content_id: bytes, digest: bytes, pack: PackRef) -> None:
+        """There lies a good copy of the blob that has this digest."""
+        self._pending.append((content_id[:_OF_ID] + digest, pack))
         if len(self._pending) >= _PENDING_MAX:
             self._settle()
 
-    def hold(self, ids: Ids, forbidden: Collection[PackRef]) -> NDArray[np.bool_]:
-        """(m,) which ids have a copy outside these packs."""
+    def hold(
+        self, ids: Ids, digests: NDArray[np.uint8], forbidden: Collection[PackRef]
+    ) -> NDArray[np.bool_]:
+        """(m,) which blobs have a copy outside these packs. digests: (m, 16)."""
         self._settle()
+        blobs = np.concatenate((ids[:, :_OF_ID], digests), axis=1)
         found = np.zeros(len(ids), np.bool_)
         for table in self._tables:
             usable = np.array([pack not in forbidden for pack in table.packs], np.bool_)
-            found |= table.find(ids, usable) >= 0
+            found |= table.find(blobs, usable) >= 0
         return found
 
     def _settle(self) -> None:
@@ -47,7 +53,7 @@ class SecuredCopies:
             return
         packs = list(dict.fromkeys(pack for _, pack in self._pending))
         number = {pack: at for at, pack in enumerate(packs)}
-        ids = ids_of([content_id for content_id, _ in self._pending])
+        ids = ids_of([blob for blob, _ in self._pending])
         owners = np.array([number[pack] for _, pack in self._pending], np.uint32)
         nothing = np.zeros(len(owners), np.uint32)
         self._pending = []

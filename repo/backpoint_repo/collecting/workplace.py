@@ -68,6 +68,7 @@ class Workplace:
         self.session = b""
         self.report = CollectReport()
         self._lease: Lease | None = None
+        self.forget_copies()
 
     def __enter__(self) -> Workplace:
         return self
@@ -137,6 +138,7 @@ class Workplace:
 
     def read_trash(self) -> Trash:
         """All there is; what was read once stays excluded."""
+        self.rescue.compare_again()
         trash = read_trash(self.sealed)
         self.trashed |= trash.packs
         return trash

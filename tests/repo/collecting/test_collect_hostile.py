@@ -36,13 +36,14 @@ def half(scene: Scene) -> Scene:
 def put_pack(
     scene: Scene, kind: Kind, blobs: list[tuple[bytes, bytes]], name: bytes | None = None
 ) -> PackRef:
-    """A pack of (content id, sealed bytes), whatever they are."""
+    """A pack of (content id, sealed bytes), whatever they are. With a name, they say that they are
+    sealed with the key that it lists."""
     sealed_key = scene.sealed.keyring.seal_data_key(
         bytes(DATA_KEY_SIZE), scene.sealed.repository_id
     )
     builder = PackBuilder(kind, name or secrets.token_bytes(16), HOSTILE)
     for content_id, blob in blobs:
-        builder.add(content_id, blob, 4096)
+        builder.add(content_id, data_key_id(sealed_key) + blob[16:] if name else blob, 4096)
     keys = {data_key_id(sealed_key): sealed_key} if kind is Kind.DATA_PACK else {}
     keyring = scene.sealed.keyring
     scene.store.put(builder.key, builder.finish(keys, keyring.meta_key, scene.sealed.packer))

@@ -20,7 +20,7 @@ from tools.bench.synthetic_repository import TEN_MILLION, Layout, fill_synthetic
 
 NAME = "lifecycle"
 THIN = "keep the newest of 3 states"
-PRUNE_MANY = "prune 100,000 points to 20,000"
+PRUNE_MANY = "prune 10,000 of 100,000 points"
 COLLECT, REBUILD = "collect, 10 M chunks", "rebuild-index, 10 M chunks"
 PRUNE, CHECK = "prune, 10 M chunks", "check, 10 M chunks"
 _POINTS = 100_000
@@ -69,7 +69,7 @@ def _many_points(session: Session, archiver: Backpoint) -> Iterator[Row]:
     archiver.forget(repo)
     session.runner.run(archiver.create(repo))
     fill_with_points(repo, PASSPHRASE, _POINTS)
-    command = _command(archiver, repo, "prune", "--keep-last", "20")
+    command = _command(archiver, repo, "prune", "--keep-last", "90")
     yield _row(PRUNE_MANY, OURS, [session.runner.run(command)])
     archiver.forget(repo)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backpoint_repo.errors import ObjectDamaged
-from backpoint_repo.exclusions import mark_damaged, read_exclusions
-from backpoint_repo.format import Kind, object_key
+from backpoint_repo.exclusions import Exclusions, mark_damaged, read_exclusions
+from backpoint_repo.format import HEADER, MAGIC, Kind, object_key
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
@@ -65,3 +65,26 @@ def test_a_mark_that_cannot_be_read_is_told(repository: Repository) -> None:
     repository.sealed.store.put(object_key(Kind.DAMAGE, "1"), [b"garbage"])
     point = back_up(repository, "vm", random_disk(9999, 1))
     assert "damage/1" in point.warnings[0]
+
+
+def test_marks_of_a_newer_program_are_told(repository: Repository) -> None:
+    """Nobody here knows which copies they mean; the other marks count all the same."""
+    mark_damaged(repository.sealed, [(b"a" * 32, PACK)], NOON)
+    newer = HEADER.pack(MAGIC, Kind.DAMAGE, 99) + b"of another kind"
+    repository.sealed.store.put(object_key(Kind.DAMAGE, "2"), [newer])
+    found = read_exclusions(repository.sealed)
+    assert found.damaged == {(b"a" * 32, PACK)}
+    assert "damage/2" in found.unreadable[0]
+
+
+def test_what_was_excluded_once_stays_excluded() -> None:
+    """Trash objects and marks go when their packs are gone; an index may still list those."""
+    earlier = Exclusions(7, frozenset({PACK}), frozenset({(b"a" * 32, PACK)}))
+    now = Exclusions(9, frozenset({NODES}), frozenset({(b"b" * 32, NODES)}), ("damage/2",))
+    for later, before in ((now, earlier), (earlier, now)):
+        found = later.after(before)
+        assert found.epoch == 9
+        assert found.trashed == {PACK, NODES}
+        assert found.damaged == {(b"a" * 32, PACK), (b"b" * 32, NODES)}
+        assert found.damaged_ids == {b"a" * 32, b"b" * 32}
+        assert found.unreadable == later.unreadable

@@ -13,7 +13,7 @@ from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import StoredObject
 from backpoint_repo.store.memory import MemoryStore
-from backpoint_repo.trash import drop_trash, put_trash, read_trash
+from backpoint_repo.trash import drop_trash, newest_epoch, put_trash, read_trash
 from small_repository import NOON, new_repository
 
 BY = b"c" * 16
@@ -99,3 +99,44 @@ def test_an_epoch_that_says_it_is_over_itself(repository: Repository) -> None:
     put_trash(repository.sealed, 1, {DATA}, 1, BY, NOON)
     with pytest.raises(ObjectDamaged, match="over itself"):
         read_trash(repository.sealed)
+
+
+def test_the_newest_epoch_is_the_highest_that_is_there(repository: Repository) -> None:
+    assert newest_epoch(repository.sealed) == 0
+    for epoch in (9, 10, 0x1F):
+        put_trash(repository.sealed, epoch, {DATA}, 0, BY, NOON)
+    assert newest_epoch(repository.sealed) == read_trash(repository.sealed).newest == 0x1F
+
+
+def test_what_has_no_name_of_an_epoch_is_passed_over(repository: Repository) -> None:
+    """A file manager's, or a copying program's: it is no trash."""
+    put_trash(repository.sealed, 1, {DATA}, 0, BY, NOON)
+    for name in ("00000000000000ff.part", "index.html", "ff", f"{3:016X}0"):
+        repository.sealed.store.put(f"trash/{name}", [b"whatever"])
+    assert newest_epoch(repository.sealed) == 1
+    assert dict(read_trash(repository.sealed).epochs) == {1: {DATA}}
+
+
+class DroppedUnderTheList(MemoryStore):
+    """Another collector drops an epoch that is over when it has just been listed for the last
+    time."""
+
+    listed = 0
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        found = list(super().list(prefix))
+        self.listed += prefix.startswith("trash")
+        if self.listed == 2:
+            self.delete(f"trash/{1:016x}")
+        yield from found
+
+
+def test_an_epoch_that_goes_while_trash_is_read() -> None:
+    store = DroppedUnderTheList()
+    sealed = new_repository(store).sealed
+    put_trash(sealed, 1, {DATA}, 0, BY, NOON)
+    put_trash(sealed, 2, {NODES}, 1, BY, NOON)
+    store.listed = 0
+    trash = read_trash(sealed)
+    assert dict(trash.epochs) == {2: {NODES}}
+    assert (trash.newest, trash.swept) == (2, 1)

@@ -87,14 +87,17 @@ class Lease:
         with self._lock:
             if self._ended.is_set():
                 return
-            # What could not be put was not said: neither its terms nor its number count.
             terms = terms or self._terms
-            self._put(self._number + 1, terms)
+            number = self._number + 1
+            # What failed may have arrived all the same: then its number says other terms.
+            while not self._put(number, terms):
+                number += 1
             # After that: were the one before ended between a look and the put, nobody would know.
             self._lost = self._lost or not self._stands()
-            before = self._name(self._number)
-            self._number, self._terms = self._number + 1, terms
-            self._drop(before)
+            before = range(self._number, number)
+            self._number, self._terms = number, terms
+            for one in before:
+                self._drop(self._name(one))
 
     def keep_fresh(self, on_trouble: Callable[[RepositoryError], None]) -> threading.Thread:
         """Refresh from a thread until the lease is released; a failed refresh is only told."""
@@ -136,7 +139,8 @@ class Lease:
         with contextlib.suppress(StoreUnavailable):
             self._sealed.delete(Kind.LEASE, name)
 
-    def _put(self, number: int, terms: LeaseTerms) -> None:
+    def _put(self, number: int, terms: LeaseTerms) -> bool:
+        """False where there is one of this number."""
         payload = encode_record(
             {
                 "session": self._session,
@@ -152,5 +156,8 @@ class Lease:
                 "lifetime_s": LIFETIME_S,
             }
         )
-        with contextlib.suppress(ObjectExists):
+        try:
             self._sealed.put(Kind.LEASE, self._name(number), payload)
+        except ObjectExists:
+            return False
+        return True

@@ -62,15 +62,18 @@ def test_refreshing_leaves_one_object_with_a_higher_number(
 
 
 class Flaky(MemoryStore):
-    """Refuses puts, or deletes, while told to."""
+    """Refuses puts, or deletes, while told to; or puts, and does not answer."""
 
     puts = True
+    answers = True
     deletes = True
 
     def put(self, key: str, pieces: list[Piece]) -> None:
         if not self.puts and key.startswith("leases/"):
             raise StoreUnavailable("no answer")
         super().put(key, pieces)
+        if not self.answers:
+            raise StoreUnavailable("no answer")
 
     def delete(self, key: str) -> None:
         if not self.deletes:
@@ -91,6 +94,24 @@ def test_a_refresh_that_fails_changes_nothing(clock: StandingClock) -> None:
     store.puts = True
     lease.refresh()
     assert newest(repository).natural("epoch") == 1
+    assert len(names(repository)) == 1
+    lease.release()
+    assert names(repository) == []
+
+
+def test_a_refresh_that_arrived_unanswered_does_not_hide_the_next(clock: StandingClock) -> None:
+    """Its number is taken, by other terms: pins that are said later must be in an object."""
+    store = Flaky()
+    repository = new_repository(store)
+    lease = Lease(repository.sealed, SESSION, LeaseTerms(MOUNT, 1), clock)
+    store.answers = False
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            lease.refresh(LeaseTerms(MOUNT, 2))
+    store.answers = True
+    lease.refresh(LeaseTerms(MOUNT, 2, (PIN,)))
+    assert newest(repository).items("pins", bytes) == [PIN.point_id]
+    assert not lease.lost
     assert len(names(repository)) == 1
     lease.release()
     assert names(repository) == []

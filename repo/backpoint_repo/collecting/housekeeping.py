@@ -27,14 +27,18 @@ def _drop_rows(place: Workplace) -> None:
     """What segments say of packs that are gone; then trash that is over.
 
     In this order, so that whoever comes after a crash still learns from trash which packs went.
+    That an epoch is over may be a lie: as long as a pack is there, somebody may be about to delete
+    it, and trash must tell writers so.
     """
     trash = place.read_trash()
     if not place.trashed:
         return
     place.progress.phase("index", 1)
-    merge_segments(place.sealed, place.index, place.trashed - set(stored_packs(place.sealed)))
+    stored = set(stored_packs(place.sealed))
+    merge_segments(place.sealed, place.index, place.trashed - stored)
     for epoch in trash.over:
-        drop_trash(place.sealed, epoch)
+        if not trash.epochs[epoch] & stored:
+            drop_trash(place.sealed, epoch)
 
 
 def _drop_marks(sealed: SealedStore) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from backpoint_repo.backup_session import BackupSession, DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
+from backpoint_repo.collecting.blob_source import BlobSource
+from backpoint_repo.collecting.workplace import Workplace
 from backpoint_repo.errors import SessionRevoked
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import stored_packs
@@ -15,7 +18,9 @@ from backpoint_repo.lease import LIFETIME_S, MOUNT, SEEN_ALL, Lease, LeaseTerms
 from backpoint_repo.lease_book import read_leases
 from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point import Point
+from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.trash import put_trash, read_trash
+from backpoint_repo.verbatim_copy import VerbatimCopies
 from faults.failing_store import FailingStore
 from repo.collecting.collect_scene import SIZE, Scene, filled_disk
 from small_repository import NOON, StandingClock, as_agent, keys_of, read_disk, reopened
@@ -428,3 +433,28 @@ def test_an_open_disk_reads_on_while_its_packs_are_compacted(scene: Scene) -> No
     assert scene.collect().copied > 0
     pieces = [reader.read(at, 1 << 16) for at in range(0, SIZE, 1 << 16)]
     assert b"".join(pieces) == content
+
+
+def test_a_compared_copy_may_be_gone_when_trash_is_read_again(scene: Scene) -> None:
+    """Another collector needed neither copy and deleted one, while this one was busy for hours; by
+    the time it looks again, a point needs the content once more."""
+    scene.point("a", filled_disk(1))
+    (pack,) = scene.packs()
+    source = BlobSource(scene.sealed, pack)
+    copies = VerbatimCopies(scene.sealed, scene.repository.index, b"o" * 16)
+    for blob in source.read(np.arange(len(source.directory.ids))):
+        assert blob.sealed is not None
+        copies.add(pack.kind, blob.content_id, blob.sealed, blob.plain_length, blob.data_key)
+    (other,) = copies.flush()
+    with Workplace(as_agent(scene.repository), Silent()) as place:
+        place.stand()
+        place.look()
+        assert not place.rescue.secure(source, {pack})
+        assert place.rescue.copied == 0
+        # Put into trash, deleted, and the trash object dropped: nothing tells of it any more.
+        scene.sealed.delete(other.kind, other.name.hex())
+        place.look()
+        assert not place.rescue.secure(source, {pack})
+        place.rescue.flush()
+        scene.sealed.delete(pack.kind, pack.name.hex())
+    scene.assert_whole()

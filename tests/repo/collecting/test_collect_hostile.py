@@ -152,6 +152,20 @@ def test_forgeries_that_go_before_the_true_packs(half: Scene, indexed: bool) -> 
     read_past_forgeries(half)
 
 
+def test_true_bytes_under_ids_that_begin_alike(half: Scene) -> None:
+    """They are copied as what they are listed as: that is no copy of what they truly are."""
+    nodes = [item for item in all_places(half) if item[1].pack.kind is Kind.NODE_PACK]
+    blobs = [(one[:16] + secrets.token_bytes(16), blob_at(half, place)) for one, place in nodes]
+    builder = PackBuilder(Kind.NODE_PACK, bytes(16), HOSTILE)
+    for content_id, blob in blobs:
+        builder.add(content_id, blob, 4096)
+    keyring = half.sealed.keyring
+    half.store.put(builder.key, builder.finish({}, keyring.meta_key, half.sealed.packer))
+    put_trash(half.sealed, 1, list(stored_packs(half.sealed)), 0, HOSTILE, 1.0)
+    half.collect()
+    half.assert_whole()
+
+
 def test_true_bytes_in_a_pack_that_does_not_list_them(half: Scene) -> None:
     """A copy that only the index knows would be gone with the next rebuild of the index."""
     places = [item for item in all_places(half) if item[0] in half.live_chunks()]
@@ -215,6 +229,25 @@ def test_trash_of_everything_again_and_again(half: Scene) -> None:
         half.assert_whole()
     half.assert_tidy()
     assert read_trash(half.sealed).newest >= (1 << 40) + 5
+
+
+def test_trash_that_claims_others_are_over(scene: Scene) -> None:
+    """A collector is about to delete the packs of epoch 1: the point that needed them has just
+    gone. As long as they are there, trash must say so to whoever begins a backup now."""
+    disk = filled_disk(1)
+    point = scene.point("a", disk)
+    packs = set(stored_packs(scene.sealed))
+    put_trash(scene.sealed, 1, packs, 0, b"s" * 16, 1.0)
+    put_trash(scene.sealed, 2, [], 1, HOSTILE, 1.0)
+    scene.collect()
+    scene.remove(point)
+    scene.point("b", disk)
+    for pack in packs:
+        scene.sealed.delete(pack.kind, pack.name.hex())
+    scene.assert_whole()
+    scene.collect()
+    scene.assert_tidy()
+    assert 1 not in read_trash(scene.sealed).epochs
 
 
 def test_a_node_listed_as_a_chunk_hides_nothing(

@@ -31,7 +31,7 @@ from faults.thrash_processes import Processes
 from faults.thrash_work import Ground, work_on
 from small_repository import PASSPHRASE
 
-_WORKERS: Final = 3
+_WORKERS: Final = 4
 _ROUND_S: Final = 30.0
 _LAST_LINES: Final = 60
 

@@ -57,10 +57,7 @@ def audit_end(ground: Ground) -> None:
     _collect_twice(ground)
     audit(ground)
     _judge_packs(ground)
-    for promise in ground.promises.standing():
-        for holder in list(promise.holders):
-            ground.promises.let_go(promise.point_id, holder)
-        ground.processes.run("unhold", promise.selector, codes=(0, 2))
+    _unhold_all(ground)
     number = ground.promises.begin_removal(None)
     record = ground.processes.run("prune", "--keep-last", "1", codes=(0, 2)).record
     removed = {row["id"] for row in record["points"] if row["removed"]}
@@ -69,6 +66,15 @@ def audit_end(ground: Ground) -> None:
     audit(ground)
     _judge_packs(ground)
     _judge_size(ground)
+
+
+def _unhold_all(ground: Ground) -> None:
+    for promise in ground.promises.standing():
+        for holder in list(promise.holders):
+            ground.promises.let_go(promise.point_id, holder)
+    for row in ground.processes.run("points").record["points"]:
+        if row["holds"]:
+            ground.processes.run("unhold", f"{row['vm']}@{row['id']}")
 
 
 def _collect_twice(ground: Ground) -> None:

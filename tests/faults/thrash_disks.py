@@ -19,8 +19,10 @@ from typing import Final
 import numpy as np
 
 _BLOCK: Final = 4096
-_POOL_RUNS: Final = 24
+_POOL_RUNS: Final = 40
 _RUN_BLOCKS: Final = (1, 64)
+_REVERTED: Final = 0.35
+_SNAPSHOTS: Final = 3
 _SIZES: Final = {
     "web": (2 << 20,),
     "db": (3 << 20, (1 << 20) + 513 * 7),
@@ -47,12 +49,15 @@ class State:
 
 @dataclass
 class _Machine:
-    """recent: states of which one may be the newest point's. under_way: backups of it."""
+    """snapshots: contents that it goes back to now and then. recent: states of which one may be the
+    newest point's. under_way: backups of it. alone: the one that runs relies on being the only one.
+    """
 
     disks: list[bytearray]
+    snapshots: list[list[bytes]] = field(default_factory=list)
     recent: list[State] = field(default_factory=list)
     under_way: int = 0
-    alone: bool = True
+    alone: bool = False
 
 
 class Fleet:
@@ -73,40 +78,34 @@ class Fleet:
     def names(self) -> list[str]:
         return list(self._machines)
 
-    def begin_backup(self, rng: random.Random, vm: str) -> tuple[State, bool]:
+    def begin_backup(
+        self, rng: random.Random, vm: str, *, by_list: bool
+    ) -> tuple[State, list[Path]] | None:
         """The guest goes on, then its disks are as in the state returned.
 
-        Second: whether a list of changes can be trusted now, because no other backup of it runs.
+        by_list: with a list for each disk of what may differ from the newest point, where no other
+        backup of this machine runs. None where one runs that relies on that.
         """
         with self._lock:
             machine = self._machines[vm]
-            for _ in range(rng.randint(0, 4)):
-                self._write(rng, rng.choice(machine.disks))
+            if machine.alone:
+                return None
+            self._live(rng, machine)
             state = self._keep(vm, machine.disks)
+            machine.alone = by_list and not machine.under_way and bool(machine.recent)
+            lists = _write_changes(state, machine.recent) if machine.alone else []
             machine.recent.append(state)
             machine.under_way += 1
-            machine.alone = machine.under_way == 1
-            return state, machine.alone
-
-    def write_changes(self, state: State) -> list[Path]:
-        """A list for each disk of what may differ from the newest point."""
-        with self._lock:
-            recent = [known for known in self._machines[state.vm].recent if known != state]
-        lists = []
-        for disk in state.disks:
-            ranges = _differences(disk, [known.folder / disk.name for known in recent])
-            lists.append(disk.with_suffix(".changed"))
-            lines = [f"{json.dumps({'offset': at, 'length': size})}\n" for at, size in ranges]
-            lists[-1].write_text("".join(lines))
-        return lists
+            return state, lists
 
     def end_backup(self, state: State, *, published: bool) -> None:
         """Over, killed or not; published: for sure."""
         with self._lock:
             machine = self._machines[state.vm]
             machine.under_way -= 1
-            if published and machine.alone and not machine.under_way:
+            if published and machine.alone:
                 machine.recent = [state]
+            machine.alone = False
 
     def altered(self, state: State, disk: str, offset: int, data: bytes) -> State:
         """A copy of a state in which this was written."""
@@ -126,6 +125,15 @@ class Fleet:
         """Whether lists of changes are made against this state."""
         with self._lock:
             return state in self._machines[state.vm].recent
+
+    def _live(self, rng: random.Random, machine: _Machine) -> None:
+        if machine.snapshots and rng.random() < _REVERTED:
+            machine.disks = [bytearray(disk) for disk in rng.choice(machine.snapshots)]
+        for _ in range(rng.randint(0, 4)):
+            self._write(rng, rng.choice(machine.disks))
+        if rng.random() < _REVERTED:
+            kept = rng.sample(machine.snapshots, min(len(machine.snapshots), _SNAPSHOTS - 1))
+            machine.snapshots = [*kept, [bytes(disk) for disk in machine.disks]]
 
     def _copy(self, state: State) -> State:
         copy = self._new_state(state.vm)
@@ -153,15 +161,25 @@ class Fleet:
 
     def _write(self, rng: random.Random, disk: bytearray) -> None:
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.65:
             run = rng.choice(self._pool)
-        elif kind < 0.85:
+        elif kind < 0.88:
             run = rng.randbytes(_BLOCK * rng.randint(*_RUN_BLOCKS))
         else:
             run = bytes(_BLOCK * rng.randint(*_RUN_BLOCKS))
         at = _BLOCK * rng.randrange(-(-len(disk) // _BLOCK))
         run = run[: len(disk) - at]
         disk[at : at + len(run)] = run
+
+
+def _write_changes(state: State, others: list[State]) -> list[Path]:
+    lists = []
+    for disk in state.disks:
+        ranges = _differences(disk, [other.folder / disk.name for other in others])
+        lists.append(disk.with_suffix(".changed"))
+        lines = [f"{json.dumps({'offset': at, 'length': size})}\n" for at, size in ranges]
+        lists[-1].write_text("".join(lines))
+    return lists
 
 
 def _differences(disk: Path, others: list[Path]) -> list[tuple[int, int]]:

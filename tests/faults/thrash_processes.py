@@ -13,21 +13,32 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from backpoint_repo.format import Kind
 from command_line import COMMAND
+from faults.thrash_moments import changes_of, put_of
 from faults.thrash_points import Broken
 from faults.thrash_server import Child, CommandServer
 
 LIMIT_S: Final = 240
 _FIRST_GUESS_S: Final = 0.5
-_KILLED: Final = 0.3
-_STOPPED: Final = 0.12
-_SLEEP_S: Final = (0.5, 5.0)
-_ENDED_ASLEEP: Final = 0.6
+_KILLED: Final = 0.2
+_STOPPED: Final = {"backup": 0.35, "prune": 0.2}
+_STOPPED_ELSE: Final = 0.1
+_SLEEP_S: Final = (0.2, 4.0)
+_ENDED_ASLEEP: Final = 0.4
+_FOLDERS: Final = ("tmp", "tmp", "index", "trash", "points", "leases")
+_PUTS: Final = {
+    "backup": (Kind.POINT, Kind.POINT, Kind.INDEX, Kind.DATA_PACK),
+    "collect": (Kind.TRASH, Kind.TRASH, Kind.INDEX, Kind.DATA_PACK, Kind.LEASE),
+    "live": (Kind.NOTE, Kind.POINT, Kind.LEASE),
+}
+_PUTS_ELSE: Final = (Kind.LEASE, Kind.NOTE, Kind.INDEX)
+_LOOK_S: Final = 0.001
 _TOLD_BUG: Final = "this is a bug"
 
 
@@ -96,15 +107,17 @@ class Processes:
         *words: str,
         rng: random.Random | None = None,
         codes: Collection[int] = (0,),
+        meanwhile: Callable[[], None] | None = None,
     ) -> End:
         """To its end. rng: draws whether and when it is killed or stopped; None: neither.
+        meanwhile: what is mostly done while it is stopped.
 
         Raises Broken where it ends in no way that is known.
         """
         began = time.monotonic()
         child = self._server.start((*words, "--json"))
         self.tell(f"[{child.pid}] {' '.join(words)}")
-        revoked = rng is not None and self._interfere(child, rng, words[0])
+        revoked = rng is not None and self._interfere(child, rng, words[0], meanwhile)
         if not child.wait(LIMIT_S):
             child.send(signal.SIGKILL)
             raise Broken(f"{words} hangs")
@@ -132,15 +145,15 @@ class Processes:
                 ended = ended or not end.code
         return ended
 
-    def _interfere(self, child: Child, rng: random.Random, name: str) -> bool:
+    def _interfere(
+        self, child: Child, rng: random.Random, name: str, meanwhile: Callable[[], None] | None
+    ) -> bool:
         """Whether its lease was ended."""
-        fate, moment = rng.random(), rng.uniform(0.05, 1.1)
+        fate = rng.random()
         sleep_s, ended_asleep = rng.uniform(*_SLEEP_S), rng.random() < _ENDED_ASLEEP
-        if fate > _KILLED + _STOPPED:
+        if fate > _KILLED + _STOPPED.get(name, _STOPPED_ELSE):
             return False
-        with self._lock:
-            at = moment * self._typical.get(name, _FIRST_GUESS_S)
-        if child.wait(at):
+        if self._ends_before(child, rng, name):
             return False
         if fate <= _KILLED:
             child.send(signal.SIGKILL)
@@ -149,10 +162,29 @@ class Processes:
         child.send(signal.SIGSTOP)
         try:
             revoked = ended_asleep and self.end_lease(child.pid)
-            time.sleep(sleep_s)
+            if meanwhile is None or rng.random() < 0.3:
+                time.sleep(sleep_s)
+            else:
+                meanwhile()
             return revoked
         finally:
             child.send(signal.SIGCONT)
+
+    def _ends_before(self, child: Child, rng: random.Random, name: str) -> bool:
+        """Wait for a moment drawn by lot; whether the command has ended before."""
+        with self._lock:
+            typical_s = self._typical.get(name, _FIRST_GUESS_S)
+        if rng.random() < 0.35:
+            return child.wait(rng.uniform(0.05, 1.1) * typical_s)
+        repo = self._folder / "repo"
+        if rng.random() < 0.5:
+            comes = put_of(repo, rng.choice(_PUTS.get(name, _PUTS_ELSE)))
+        else:
+            comes = changes_of(repo / rng.choice(_FOLDERS), rng.randint(1, rng.choice((2, 12))))
+        while not child.wait(_LOOK_S):
+            if comes():
+                return child.wait(rng.choice((0, 0, rng.uniform(0, 0.03))))
+        return True
 
     def _judge(
         self, pid: int, words: tuple[str, ...], end: End, codes: Collection[int], took_s: float

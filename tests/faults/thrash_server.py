@@ -92,10 +92,10 @@ class CommandServer:
 
     def close(self) -> None:
         """Ends when its last child has ended."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._thread.join()
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._thread.join()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -19,6 +19,14 @@ from faults.thrash_points import Broken, Promise, Promises
 from faults.thrash_processes import End, Processes
 
 _HAND: Final = "hand"
+_CARE: Final = (
+    ("scrub", "--oldest-first"),
+    ("scrub",),
+    ("heal",),
+    ("check",),
+    ("check", "--read-data"),
+    ("rebuild-index",),
+)
 _PARITY: Final = (
     ("parity", "--set", "3+1"),
     ("parity", "--set", "4+2"),
@@ -55,16 +63,17 @@ def work_on(ground: Ground, rng: random.Random) -> None:
 def back_up(ground: Ground, rng: random.Random) -> None:
     """A machine; where nobody else is at it, mostly by a list of changes."""
     vm = rng.choice(ground.fleet.names)
-    state, alone = ground.fleet.begin_backup(rng, vm)
+    begun = ground.fleet.begin_backup(rng, vm, by_list=rng.random() < 0.7)
+    if begun is None:
+        return
+    state, paths = begun
     ground.states[state.label] = state
-    lists: list[str] = []
-    if alone and rng.random() < 0.6:
-        for path in ground.fleet.write_changes(state):
-            lists += ["--changed-list", str(path)]
+    lists = [word for path in paths for word in ("--changed-list", str(path))]
     words = ["backup", "image", "--vm", vm, "--format", "raw", "--label", state.label]
     point_id = None
     try:
-        end = ground.processes.run(*words, *lists, *map(str, state.disks), rng=rng)
+        words += [*lists, *map(str, state.disks)]
+        end = ground.processes.run(*words, rng=rng, meanwhile=lambda: _give_back(ground, rng))
         if not end.code:
             point_id = end.record["id"]
             ground.promises.published(point_id, state)
@@ -75,13 +84,23 @@ def back_up(ground: Ground, rng: random.Random) -> None:
 def prune(ground: Ground, rng: random.Random) -> None:
     """A machine's points, or all."""
     vm = rng.choice([None, *ground.fleet.names])
+    _prune(ground, vm, rng.randint(1, 5), rng, lambda: _give_back(ground, rng))
+
+
+def _prune(
+    ground: Ground,
+    vm: str | None,
+    keep: int,
+    rng: random.Random | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    """vm: None for all. rng, meanwhile: as for a command."""
     number = ground.promises.begin_removal(vm)
     removed = None
     try:
-        names = [] if vm is None else [vm]
-        keep = str(rng.randint(1, 3))
+        words = ["prune", *([] if vm is None else [vm]), "--keep-last", str(keep)]
         # 2: there is no point of this machine yet.
-        end = ground.processes.run("prune", *names, "--keep-last", keep, rng=rng, codes=(0, 2))
+        end = ground.processes.run(*words, rng=rng, codes=(0, 2), meanwhile=meanwhile)
         if not end.code:
             removed = {row["id"] for row in end.record["points"] if row["removed"]}
     finally:
@@ -109,12 +128,27 @@ def unhold(ground: Ground, rng: random.Random) -> None:
 
 
 def collect(ground: Ground, rng: random.Random) -> None:
-    words = ["collect", "--wait", rng.choice(["0s", "1s", "5s"])]
+    words = ["collect", "--wait", rng.choice(["0s", "0s", "1s", "4s"])]
     if rng.random() < 0.4:
         words += ["--max-repack", rng.choice(["0", "300K", "4M"])]
     if rng.random() < 0.1:
         words += ["--dry-run"]
-    ground.processes.run(*words, rng=rng)
+
+    def meanwhile() -> None:
+        _give_back(ground, rng)
+        back_up(ground, rng)
+
+    ground.processes.run(*words, rng=rng, meanwhile=meanwhile)
+
+
+def _give_back(ground: Ground, rng: random.Random) -> None:
+    """As much as can go: what somebody relies on who is stopped now must not."""
+    if rng.random() < 0.8:
+        _prune(ground, None, 1)
+    if rng.random() < 0.5:
+        end_the_dead(ground)
+    for _ in range(2):
+        ground.processes.run("collect", "--wait", "0s")
 
 
 def restore(ground: Ground, rng: random.Random) -> None:
@@ -134,23 +168,18 @@ def restore(ground: Ground, rng: random.Random) -> None:
 
 
 def look_after(ground: Ground, rng: random.Random) -> None:
-    """Scrub, heal, check, a new index, parity: nothing is ever damaged here."""
-    words = rng.choice(
-        [
-            ("scrub", "--oldest-first"),
-            ("scrub",),
-            ("heal",),
-            ("check",),
-            ("check", "--read-data"),
-            ("rebuild-index",),
-            rng.choice(_PARITY),
-        ]
-    )
-    # 2: there is no parity now.
-    ground.processes.run(*words, rng=rng, codes=(0, 2) if words[0] == "parity" else (0,))
+    """Scrub, heal, check, a new index: nothing is ever damaged here."""
+    ground.processes.run(*rng.choice(_CARE), rng=rng)
 
 
-def end_the_dead(ground: Ground, rng: random.Random) -> None:
+def keep_parity(ground: Ground, rng: random.Random) -> None:
+    # 1: where it must wait for a backup. 2: there is none now. 4: another run is or was at it.
+    end = ground.processes.run(*rng.choice(_PARITY), rng=rng, codes=(0, 1, 2, 4))
+    if end.code == 1 and not end.record["in_doubt"]:
+        raise Broken(f"parity finds damage: {end}")
+
+
+def end_the_dead(ground: Ground, rng: random.Random | None = None) -> None:
     """Leases of processes that are gone, as a collector does after ten minutes."""
     processes = ground.processes
     for lease in processes.run("leases").record["leases"]:
@@ -166,12 +195,13 @@ def _refused(ground: Ground, promise: Promise, end: End) -> None:
 
 
 _KINDS: Final[dict[Callable[[Ground, random.Random], None], float]] = {
-    back_up: 36,
-    prune: 12,
+    back_up: 45,
+    prune: 7,
     collect: 20,
     hold: 4,
     unhold: 3,
-    restore: 7,
-    look_after: 12,
+    restore: 5,
+    look_after: 10,
+    keep_parity: 4,
     end_the_dead: 6,
 }

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from backpoint_repo.errors import ObjectMissing, SessionRevoked
-from backpoint_repo.format import Kind
+from backpoint_repo.errors import ObjectExists, ObjectMissing, SessionRevoked
+from backpoint_repo.format import Kind, object_key
 from backpoint_repo.lease import BACKUP, LIFETIME_S, MOUNT, Lease, LeaseTerms
-from backpoint_repo.lease_book import UNRELEASED, read_leases, revoke
+from backpoint_repo.lease_book import UNRELEASED, put_void, read_leases, revoke
 from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point_note import read_note
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
-from backpoint_repo.store.contract import StoredObject
+from backpoint_repo.store.contract import Piece, StoredObject
 from backpoint_repo.store.memory import MemoryStore
 from small_repository import (
     NOON,
@@ -141,6 +141,50 @@ def test_revoking_who_has_published_leaves_the_point_and_says_so(repository: Rep
     assert repository.point(point.point_id) == point
     assert read_note(repository.sealed, point.point_id, UNRELEASED) is not None
     assert_clean(repository)
+
+
+def test_a_session_whose_point_is_spoiled_has_published(repository: Repository) -> None:
+    """Nobody can tell a point from a void there, and it may be healed: it is no void."""
+    repository.sealed.store.put(object_key(Kind.POINT, SESSION.hex()), [b"rot"])
+    assert not put_void(repository.sealed, SESSION, BY, NOON)
+    assert not revoke(repository.sealed, SESSION, BY, NOON)
+    assert read_note(repository.sealed, SESSION, UNRELEASED) is not None
+
+
+def test_ending_a_session_leaves_the_others_alone(repository: Repository) -> None:
+    others = [bytes([number]) * 16 for number in range(1, 4)]
+    for session in (SESSION, *others):
+        Lease(repository.sealed, session, LeaseTerms(BACKUP, 0), repository.clock)
+    assert revoke(repository.sealed, SESSION, BY, NOON)
+    assert [lease.session for lease in read_leases(repository.sealed)] == others
+
+
+class RemovedUnderTheNote(MemoryStore):
+    """Somebody removes a point just before it is noted that its session never gave its lease back.
+    They have seen no such note, so they put no VOID."""
+
+    point = ""
+
+    def put(self, key: str, pieces: list[Piece]) -> None:
+        if UNRELEASED in key:
+            self.delete(self.point)
+        super().put(key, pieces)
+
+
+def test_a_point_that_is_removed_while_its_session_is_ended() -> None:
+    """The session may sleep with its put on the way: what it names can be collected by then, so
+    its point must not appear again."""
+    store = RemovedUnderTheNote()
+    repository = new_repository(store)
+    point = back_up(repository, "vm", random_disk(1 << 20, 1))
+    store.point = object_key(Kind.POINT, point.point_id.hex())
+    stored = store.get(store.point)
+    Lease(repository.sealed, point.point_id, LeaseTerms(BACKUP, 0), repository.clock)
+    assert revoke(repository.sealed, point.point_id, BY, NOON)
+    assert read_leases(repository.sealed) == []
+    with pytest.raises(ObjectExists):
+        store.put(store.point, [stored])
+    assert reopened(repository).catalog.refresh() == []
 
 
 def test_revoking_twice_is_harmless(repository: Repository) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from backpoint_repo.collecting.blob_source import BlobSource
@@ -116,7 +117,7 @@ def _put_into_trash(place: Workplace, max_repack: int | None) -> None:
 def _plan(place: Workplace, seen: Sight, max_repack: int | None) -> CollectionPlan:
     live = place.marking.live
     indexed = indexed_usages(seen.sizes, place.index.tables(), live)
-    usages = {usage.pack: usage for usage in indexed}
+    usages = {usage.pack: replace(usage, stranded=usage.pack in seen.stranded) for usage in indexed}
     suspected = suspects(usages.values(), max_repack)
     writers = {lease.session: lease.title for lease in seen.leases}
     if place.session:

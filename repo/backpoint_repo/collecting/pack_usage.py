@@ -55,16 +55,19 @@ def indexed_usages(
 def suspects(usages: Iterable[PackUsage], max_repack: int | None) -> list[PackUsage]:
     """Those that may go: all that look dead, and of those that might be copied about twice what
     may be, because some will turn out to be held."""
-    dead, copied = [], list[PackUsage]()
+    dead, stranded, copied = [], list[PackUsage](), list[PackUsage]()
     small: dict[Kind, list[PackUsage]] = {Kind.DATA_PACK: [], Kind.NODE_PACK: []}
     for usage in usages:
         if usage.live == 0:
             dead.append(usage)
+        elif usage.stranded:
+            stranded.append(usage)
         elif usage.sparse:
             copied.append(usage)
         elif usage.small:
             small[usage.pack.kind].append(usage)
     copied.sort(key=lambda usage: -usage.waste / usage.live)
+    copied = stranded + copied
     copied += [usage for crowd in small.values() if worth_merging(crowd) for usage in crowd]
     if max_repack is not None:
         before = np.cumsum([0, *(usage.live for usage in copied)])[: len(copied)]

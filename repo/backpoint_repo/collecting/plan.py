@@ -31,7 +31,8 @@ _BEYOND: Final = "beyond what may be copied"
 class PackUsage:
     """size: of the object; live, waste: of the sealed blobs that something needs, and nothing;
     all in bytes. keys: data keys it lists. judged: whether its own directory says so, not the index
-    alone. held: why it must be left alone whatever it holds, for the user."""
+    alone. held: why it must be left alone whatever it holds, for the user. stranded: named by trash
+    that is over, so that no writer uses it and nobody deletes it."""
 
     pack: PackRef
     size: int
@@ -40,6 +41,7 @@ class PackUsage:
     keys: int = 0
     judged: bool = False
     held: str | None = None
+    stranded: bool = False
 
     @property
     def sparse(self) -> bool:
@@ -83,7 +85,8 @@ class CollectionPlan:
 
 def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> CollectionPlan:
     """max_repack: bytes that may be copied, None: any number."""
-    dead, sparse, small, kept = [], list[PackUsage](), list[PackUsage](), list[Verdict]()
+    dead, wanted, kept = list[Verdict](), list[Verdict](), list[Verdict]()
+    sparse, small = list[PackUsage](), list[PackUsage]()
     for usage in sorted(usages, key=lambda usage: usage.pack):
         if usage.held is not None:
             kept.append(Verdict(usage, usage.held))
@@ -91,13 +94,15 @@ def plan_collection(usages: Iterable[PackUsage], max_repack: int | None) -> Coll
             kept.append(Verdict(usage, _why_not_judged(usage)))
         elif usage.live == 0:
             dead.append(Verdict(usage, "nothing needs it"))
+        elif usage.stranded:
+            wanted.append(Verdict(usage, "trash that is over names it"))
         elif usage.sparse:
             sparse.append(usage)
         elif usage.small:
             small.append(usage)
         else:
             kept.append(Verdict(usage, "in use"))
-    wanted = [Verdict(usage, f"{_percent(usage)} % of it is waste") for usage in _by_worth(sparse)]
+    wanted += [Verdict(usage, f"{_percent(usage)} % of it is waste") for usage in _by_worth(sparse)]
     for kind in (Kind.DATA_PACK, Kind.NODE_PACK):
         mine = [usage for usage in small if usage.pack.kind is kind]
         if worth_merging(mine):

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from backpoint_repo.index import ids_of
@@ -19,8 +20,6 @@ from backpoint_repo.index_segment import IndexTable, PackRef, build_table, merge
 from backpoint_repo.map_node import Ids
 
 _PENDING_MAX: Final = 1 << 14
-_OF_ID: Final = 16
-"""Bytes of an id that are kept; the digest has the rest of the table's column."""
 
 
 class SecuredCopies:
@@ -32,7 +31,7 @@ class SecuredCopies:
 
     def add(self, content_id: bytes, digest: bytes, pack: PackRef) -> None:
         """There lies a good copy of the blob that has this digest."""
-        self._pending.append((content_id[:_OF_ID] + digest, pack))
+        self._pending.append((_key(content_id, digest), pack))
         if len(self._pending) >= _PENDING_MAX:
             self._settle()
 
@@ -41,11 +40,14 @@ class SecuredCopies:
     ) -> NDArray[np.bool_]:
         """(m,) which blobs have a copy outside these packs. digests: (m, 16)."""
         self._settle()
-        blobs = np.concatenate((ids[:, :_OF_ID], digests), axis=1)
         found = np.zeros(len(ids), np.bool_)
+        if not self._tables:
+            return found
+        pairs = zip(ids, digests, strict=True)
+        keys = ids_of([_key(one.tobytes(), digest.tobytes()) for one, digest in pairs])
         for table in self._tables:
             usable = np.array([pack not in forbidden for pack in table.packs], np.bool_)
-            found |= table.find(blobs, usable) >= 0
+            found |= table.find(keys, usable) >= 0
         return found
 
     def _settle(self) -> None:
@@ -53,10 +55,16 @@ class SecuredCopies:
             return
         packs = list(dict.fromkeys(pack for _, pack in self._pending))
         number = {pack: at for at, pack in enumerate(packs)}
-        ids = ids_of([blob for blob, _ in self._pending])
+        keys = ids_of([key for key, _ in self._pending])
         owners = np.array([number[pack] for _, pack in self._pending], np.uint32)
         nothing = np.zeros(len(owners), np.uint32)
         self._pending = []
-        self._tables.append(build_table(packs, ids, owners, nothing, nothing))
+        self._tables.append(build_table(packs, keys, owners, nothing, nothing))
         while len(self._tables) > 1 and len(self._tables[-2]) < 2 * len(self._tables[-1]):
             self._tables.append(merge_tables([self._tables.pop(), self._tables.pop()]))
+
+
+def _key(content_id: bytes, digest: bytes) -> bytes:
+    """Of the whole id: the same bytes may be listed under another that begins alike. It is as long
+    as an id, so that a table of the index can hold it."""
+    return blake3(content_id + digest).digest()

@@ -38,16 +38,17 @@ _TRIES: Final = 5
 @dataclass(frozen=True)
 class Sight:
     """The repository at one moment. waiting: bytes of the packs of each epoch that are there still.
-    sizes: bytes of all other packs. swept: the epoch up to which all packs are gone."""
+    sizes: bytes of all other packs. stranded: those of them that trash names which is over."""
 
     trash: Trash
     waiting: Mapping[int, Mapping[PackRef, int]]
     sizes: Mapping[PackRef, int]
+    stranded: frozenset[PackRef]
     leases: list[HeldLease]
 
     @property
     def swept(self) -> int:
-        """As `put_trash` wants it."""
+        """The epoch up to which all packs are gone, as `put_trash` wants it."""
         return min(self.waiting, default=self.trash.newest + 1) - 1
 
 
@@ -116,13 +117,13 @@ class Workplace:
                 for epoch in trash.waiting
                 if (there := {p: sizes[p] for p in trash.epochs[epoch] if p in sizes})
             }
-            # What an epoch that is over names is in no trash: see `Trash.swept`.
             for packs in waiting.values():
                 for pack in packs:
                     sizes.pop(pack, None)
+            over = frozenset(pack for epoch in trash.over for pack in trash.epochs[epoch])
             leases = read_leases(self.sealed)
             self._mark(list(self.sealed.names(Kind.POINT)), leases)
-            return Sight(trash, waiting, sizes, leases)
+            return Sight(trash, waiting, sizes, over & sizes.keys(), leases)
 
         return self._until_known(once)
 

@@ -24,7 +24,8 @@ from backpoint_repo.errors import (
     UsageError,
 )
 from backpoint_repo.format import Kind
-from backpoint_repo.lease_book import read_leases
+from backpoint_repo.lease_book import HeldLease, read_leases, revoke
+from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.point_note import PointNote, put_note, read_note
 from backpoint_repo.sealed_store import SealedStore
 
@@ -33,6 +34,8 @@ REMOVING: Final = "prune"
 _TOPIC: Final = "hold"
 _HOLDER: Final = re.compile(r"[0-9a-f]{16}")
 _BY_HAND: Final = "0" * 8
+_NOBODY: Final = bytes(POINT_ID_SIZE)
+"""Who ends a session without having one."""
 _NOTE_NAME: Final = re.compile(rf"([0-9a-f]{{32}})-{_TOPIC}([0-9a-f]{{16}})")
 
 
@@ -73,7 +76,7 @@ def put_hold(sealed: SealedStore, hold: Hold) -> None:
         put_note(sealed, PointNote(hold.point_id, _topic(hold.holder), hold.since, facts))
     # Looked at only now: whoever removes points pins them first and looks for holds after that. So
     # either they see the hold, or they are seen here.
-    if why := _refusal(sealed, hold.point_id):
+    if why := _refusal(sealed, hold.point_id, hold.since):
         with contextlib.suppress(StoreUnavailable):
             drop_hold(sealed, hold.point_id, hold.holder)
         raise ObjectMissing(f"points/{hold.point_id.hex()} {why}")
@@ -137,19 +140,30 @@ def is_hold(name: str) -> bool:
     return _NOTE_NAME.fullmatch(name) is not None
 
 
-def _refusal(sealed: SealedStore, point_id: bytes) -> str:
+def _refusal(sealed: SealedStore, point_id: bytes, now: float) -> str:
     """Why a point cannot be held; nothing where it can."""
-    for lease in read_leases(sealed):
-        if lease.purpose == REMOVING and point_id in lease.pins:
-            return (
-                f"is being removed just now by {lease.title}; take another point, or try again "
-                "when that has ended (see `backpoint leases`)"
-            )
+    for lease in _removers(sealed, point_id):
+        if lease.looks_expired(now):
+            # A removal that was killed. One that sleeps looks whether its lease stands before it
+            # deletes, and for holds after that.
+            with contextlib.suppress(StoreUnavailable):
+                revoke(sealed, lease.session, _NOBODY, now)
+    for lease in _removers(sealed, point_id):
+        return (
+            f"is being removed just now by {lease.title}; take another point, or try again "
+            "when that has ended (see `backpoint leases`)"
+        )
     try:
         point = read_point(sealed, point_id)
     except ObjectMissing:
         point = None
     return "is gone, so nothing can stand on it" if point is None else ""
+
+
+def _removers(sealed: SealedStore, point_id: bytes) -> list[HeldLease]:
+    """Who is about to remove the point."""
+    leases = read_leases(sealed)
+    return [one for one in leases if one.purpose == REMOVING and point_id in one.pins]
 
 
 def _held(sealed: SealedStore) -> Iterator[tuple[bytes, str]]:

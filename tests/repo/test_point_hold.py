@@ -6,12 +6,32 @@ from typing import Any
 
 import pytest
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UsageError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreReadOnly, UsageError
 from backpoint_repo.format import Kind
-from backpoint_repo.point_hold import Hold, drop_hold, drop_holds, put_hold, read_holds
+from backpoint_repo.lease import LIFETIME_S, SEEN_ALL, Lease, LeaseTerms
+from backpoint_repo.lease_book import read_leases
+from backpoint_repo.pin import pin_of
+from backpoint_repo.point import Point
+from backpoint_repo.point_hold import (
+    REMOVING,
+    Hold,
+    drop_hold,
+    drop_holds,
+    put_hold,
+    read_holds,
+)
 from backpoint_repo.point_note import AFTERMATH, PointNote, put_note
 from backpoint_repo.repository import Repository
-from small_repository import NOON, as_agent, assert_clean, back_up, keys_of, reopened
+from backpoint_repo.store.memory import MemoryStore
+from small_repository import (
+    NOON,
+    as_agent,
+    assert_clean,
+    back_up,
+    keys_of,
+    new_repository,
+    reopened,
+)
 from synthetic_disk import random_disk
 
 HOLDER = "00112233445566ff"
@@ -68,6 +88,62 @@ def test_a_point_that_is_gone_is_not_held(repository: Repository) -> None:
     put_hold(repository.sealed, Hold(point, HOLDER, "", NOON))
     repository.sealed.delete(Kind.POINT, point.hex())
     assert read_holds(repository.sealed) == []
+
+
+def removing(repository: Repository, point: Point) -> Lease:
+    """As of somebody who is about to remove the point."""
+    terms = LeaseTerms(REMOVING, SEEN_ALL, (pin_of(point),))
+    return Lease(repository.sealed, b"r" * 16, terms, repository.clock)
+
+
+def test_a_point_that_is_about_to_go_is_not_held(repository: Repository) -> None:
+    """Not even for an instant after its remover's last sign of life was due: clocks differ."""
+    point = back_up(repository, "vm", random_disk(1 << 16, 1))
+    removing(repository, point)
+    with pytest.raises(ObjectMissing, match="being removed"):
+        put_hold(repository.sealed, Hold(point.point_id, HOLDER, "", NOON + LIFETIME_S))
+    assert read_holds(repository.sealed) == []
+    assert len(read_leases(repository.sealed)) == 1
+
+
+def test_a_removal_that_was_killed_keeps_nobody_from_holding(repository: Repository) -> None:
+    """It is ended, so that it removes nothing should it only have slept."""
+    point = back_up(repository, "vm", random_disk(1 << 16, 1))
+    other = back_up(repository, "vm", random_disk(1 << 16, 2))
+    lease = removing(repository, point)
+    late = NOON + LIFETIME_S + 1
+    put_hold(repository.sealed, Hold(other.point_id, HOLDER, "", late))
+    assert len(read_leases(repository.sealed)) == 1, "it is of no concern for another point"
+    put_hold(repository.sealed, Hold(point.point_id, HOLDER, "", late))
+    assert {hold.point_id for hold in read_holds(repository.sealed)} == {
+        point.point_id,
+        other.point_id,
+    }
+    lease.look()
+    assert lease.lost
+    assert read_leases(repository.sealed) == []
+
+
+def test_who_cannot_end_a_removal_that_was_killed_holds_nothing() -> None:
+    """Without the right to delete, a remover that sleeps would not notice."""
+    store = AppendOnly()
+    repository = new_repository(store)
+    point = back_up(repository, "vm", random_disk(1 << 16, 1))
+    removing(repository, point)
+    store.armed = True
+    with pytest.raises(ObjectMissing, match="being removed"):
+        put_hold(repository.sealed, Hold(point.point_id, HOLDER, "", NOON + LIFETIME_S + 1))
+
+
+class AppendOnly(MemoryStore):
+    """Refuses to delete, when told to."""
+
+    armed = False
+
+    def delete(self, key: str) -> None:
+        if self.armed:
+            raise StoreReadOnly("append only")
+        super().delete(key)
 
 
 @pytest.mark.parametrize("holder", ["", "xyz", "0" * 15, "0" * 17, "00112233445566FF", "../" * 5])

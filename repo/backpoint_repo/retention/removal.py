@@ -41,6 +41,10 @@ _ENDED: Final = (
     "this removal took longer without a sign of life than its lease allows, and somebody ended it; "
     "run it again"
 )
+_PUT_BACK: Final = (
+    "this removal was ended by somebody while it put back points that are held: a collector may "
+    "have deleted what they need, so look with `backpoint check`: "
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,10 @@ class _Remover:
                 # Another remover may have taken it for what a crash left.
                 with contextlib.suppress(ObjectExists):
                     put_note(self._sealed, PointNote(point_id, UNRELEASED, self._clock(), {}))
+        if held:
+            self._lease.look()
+            if self._lease.lost:
+                raise SessionRevoked(_PUT_BACK + ", ".join(point_id.hex() for point_id in held))
         return held
 
     def _put_again(self, doomed: _Doomed) -> None:
@@ -182,6 +190,9 @@ class _Remover:
         if UNRELEASED in topics:
             # Its session may have put it again just now; nobody holds what this lease pins.
             while not put_void(self._sealed, point_id, self._session, self._clock()):
+                self._lease.look()
+                if self._lease.lost:
+                    raise SessionRevoked(_ENDED)
                 self._sealed.delete(Kind.POINT, point_id.hex())
         for topic in sorted(topics, key=UNRELEASED.__eq__):
             self._sealed.delete(Kind.NOTE, note_name(point_id, topic))

@@ -356,6 +356,62 @@ def test_a_remover_that_was_ended_deletes_nothing_more() -> None:
     assert_clean(repository)
 
 
+def test_a_remover_that_was_ended_before_it_puts_back_says_so() -> None:
+    """It slept after deleting a point that is held; by now a collector may have been there."""
+    repository, ids = filled()
+    sealed = repository.sealed
+    leases = set[bytes]()
+
+    def end(_at: int) -> None:
+        removers = {lease.session for lease in read_leases(sealed) if lease.purpose == REMOVING}
+        leases.update(removers)
+        if ids[0] not in points_of(repository) and removers:
+            put_bare_hold(repository, ids[0])
+            for session in removers:
+                revoke(sealed, session, bytes(16), NOON)
+
+    with pytest.raises(SessionRevoked, match=ids[0].hex()):
+        remove_points(watched(repository, end), ids[:1], repository.clock)
+    assert leases
+    assert points_of(repository) == set(ids)
+    assert_clean(repository)
+
+
+def test_a_remover_that_was_ended_leaves_alone_what_came_back() -> None:
+    """Without its lease nobody sees it: the point that a sleeping session has put again may be held
+    by now."""
+    repository, ids = filled()
+    calls = calls_of(lambda sealed: remove_points(sealed, ids[2:], StandingClock()), repository)
+    outcomes = set()
+    for comes in range(calls):
+        repository, ids = filled()
+        sealed, key = repository.sealed, f"points/{ids[2].hex()}"
+        stored = sealed.store.get(key)
+
+        def come_back(
+            at: int,
+            comes: int = comes,
+            sealed: SealedStore = sealed,
+            key: str = key,
+            stored: bytes = stored,
+        ) -> None:
+            if at == comes and key not in keys_of(sealed.store, Kind.POINT):
+                for lease in read_leases(sealed):
+                    revoke(sealed, lease.session, bytes(16), NOON)
+                sealed.store.put(key, [stored])
+                put_hold(sealed, Hold(bytes.fromhex(key[7:]), HOLDER, "", NOON))
+
+        try:
+            remove_points(watched(repository, come_back), ids[2:], repository.clock)
+        except SessionRevoked:
+            outcomes.add("ended")
+        if read_holds(sealed):
+            assert ids[2] in points_of(repository), comes
+            outcomes.add("held")
+        assert_clean(repository)
+    assert outcomes == {"ended", "held"}
+
+
 def test_two_removers_at_once() -> None:
     """The second runs through at each call of the first: all go, and the void is there."""
     repository, ids = filled()

@@ -29,6 +29,7 @@ from faults.thrash_mount import MountWorker
 from faults.thrash_points import Broken, Promises
 from faults.thrash_processes import Processes
 from faults.thrash_work import Ground, work_on
+from leftovers import clear, find_leftovers
 from small_repository import PASSPHRASE
 
 _WORKERS: Final = 4
@@ -36,26 +37,32 @@ _ROUND_S: Final = 30.0
 _LAST_LINES: Final = 60
 
 
-def thrash(folder: Path, seed: int, seconds: float, round_s: float = _ROUND_S) -> dict[str, int]:
+def thrash(folder: Path, seed: int, seconds: float) -> dict[str, int]:
     """So long in rounds, and what comes after that; how often each command ended how.
 
-    Raises Broken, with all that was found in a round.
+    Raises Broken, with all that was found in a round. Leaves nothing mounted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     make_repository(folder, folder / "repo")
     (folder / "restored").mkdir()
     processes = Processes(folder, PASSPHRASE.text)
     ground = Ground(folder, Fleet(folder / "states", str(seed)), Promises(), processes)
-    mounts, end = MountWorker(ground), time.monotonic() + seconds
-    number = 0
+    try:
+        _thrash(ground, seed, seconds)
+    finally:
+        clear(find_leftovers(within=folder))
+        processes.close()
+    return processes.counts
+
+
+def _thrash(ground: Ground, seed: int, seconds: float) -> None:
+    mounts, end, number = MountWorker(ground), time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 0:
-        _round(ground, mounts, f"{seed} {number}", min(left, round_s))
-        processes.tell(f"round {number}: {audit(ground)} points are right")
+        _round(ground, mounts, f"{seed} {number}", min(left, _ROUND_S, seconds / 2))
+        ground.processes.tell(f"round {number}: {audit(ground)} points are right")
         number += 1
     mounts.discard_all()
     audit_end(ground)
-    processes.close()
-    return processes.counts
 
 
 def _round(ground: Ground, mounts: MountWorker, seed: str, seconds: float) -> None:

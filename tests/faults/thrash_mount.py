@@ -6,7 +6,6 @@ and collected; an error only when its mount was killed or its lease was ended.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -47,7 +46,7 @@ class MountWorker:
         self._sessions = _Sessions()
 
     def work(
-        self, rng: random.Random, goes_on: Callable[[], bool], told: Callable[[Broken], None]
+        self, rng: random.Random, goes_on: Callable[[], bool], told: Callable[[Exception], None]
     ) -> None:
         """One mount after another, as long as it goes on."""
         while goes_on():
@@ -61,7 +60,7 @@ class MountWorker:
         self._sessions = _Sessions()
 
     def _mount_once(
-        self, rng: random.Random, goes_on: Callable[[], bool], told: Callable[[Broken], None]
+        self, rng: random.Random, goes_on: Callable[[], bool], told: Callable[[Exception], None]
     ) -> None:
         ground = self._ground
         self._place.mkdir(exist_ok=True)
@@ -85,6 +84,7 @@ class MountWorker:
             over.set()
             self._end(process, readers, unprotected)
             judge_output(str(log), log.read_text(errors="replace"))
+        ground.processes.tell(f"{sum(reader.files for reader in readers)} files were read")
         for reader in readers:
             for broken in reader.broken:
                 told(broken)
@@ -127,6 +127,7 @@ class MountWorker:
             if reader.thread.ident:
                 reader.thread.join(LIMIT_S)
             if reader.thread.is_alive():
+                process.kill()
                 raise Broken("a reader of the mount hangs")
         if process.poll() is None or unprotected.is_set():
             self._ground.processes.run("umount", str(self._place), codes=(0, 2))
@@ -173,12 +174,14 @@ class MountWorker:
         offset = rng.randrange(disk.stat().st_size)
         data = rng.randbytes(min(rng.randint(1, 100_000), disk.stat().st_size - offset))
         path = self._place / "live" / name / f"{disk.stem}-flat.vmdk"
-        with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-            file.seek(offset)
-            file.write(data)
+        if not path.exists():
+            return  # the mount has not seen the session yet
+        with path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), data, offset)
             os.fsync(file.fileno())
-            altered = self._ground.fleet.altered(state, disk.name, offset, data)
-            self._sessions.known[name] = point_id, altered
+        self._ground.processes.tell(f"{len(data)} bytes are written in {name}")
+        altered = self._ground.fleet.altered(state, disk.name, offset, data)
+        self._sessions.known[name] = point_id, altered
 
     def _commit(self, rng: random.Random, name: str) -> None:
         ground, (point_id, state) = self._ground, self._sessions.known[name]
@@ -226,35 +229,41 @@ class _Reader:
         self._rng = rng
         self._unprotected = unprotected
         self._over = over
-        self.broken: list[Broken] = []
+        self.broken: list[Exception] = []
+        self.files = 0
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
             while not self._over.wait(self._rng.uniform(0.05, 0.3)):
                 self._read_one()
-        except Broken as error:
+        except (Broken, ValueError) as error:
             self.broken.append(error)
 
     def _read_one(self) -> None:
-        # What goes while its folder is looked at: nobody has promised that.
-        with contextlib.suppress(OSError):
-            folders = sorted(self._place.glob("vms/*/2*"))
-            folder = self._rng.choice(folders) if folders else self._place
+        folders = sorted(self._place.glob("vms/*/2*"))
+        folder = self._rng.choice(folders) if folders else self._place
+        try:
             told = json.loads((folder / "point.json").read_bytes())
-            state = self._ground.states.get(told["label"])
-            if state is None:
-                return
-            disk = self._rng.choice(state.disks)
-            file = (folder / f"{disk.stem}-flat.vmdk").open("rb", buffering=0)
-            with file:
-                stands = (self._ground.repo / "points" / told["id"]).exists()
+        except OSError:
+            return  # it went while it was looked at, or the mount did
+        state = self._ground.states.get(told["label"])
+        if state is None:
+            return
+        disk = self._rng.choice(state.disks)
+        stored = self._ground.repo / "points" / told["id"]
+        stood: bool | None = None
+        try:
+            with (folder / f"{disk.stem}-flat.vmdk").open("rb", buffering=0) as file:
+                stood = stored.exists()
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                try:
-                    self._compare(file.fileno(), disk.read_bytes(), f"{folder}/{disk.stem}")
-                except OSError as error:
-                    if stands and not self._unprotected.is_set():
-                        raise Broken(f"{folder} ({told['id']}) cannot be read: {error}") from error
+                self._compare(file.fileno(), disk.read_bytes(), f"{folder}/{disk.stem}")
+                self.files += 1
+        except OSError as error:
+            # Opened after the point had gone: nobody has promised that.
+            stood = stored.exists() if stood is None else stood
+            if stood and not self._unprotected.is_set():
+                raise Broken(f"{folder} ({told['id']}) cannot be read: {error}") from error
 
     def _compare(self, fd: int, expected: bytes, name: str) -> None:
         places = list(range(0, len(expected), _PIECE))

@@ -46,7 +46,6 @@ class Ground:
     processes: Processes
     states: dict[str, State] = field(default_factory=dict)
     hands: threading.Lock = field(default_factory=threading.Lock)
-    dead: list[int] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @property

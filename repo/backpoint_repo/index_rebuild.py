@@ -3,12 +3,14 @@
 Segments that were there at the beginning are deleted when new ones, written after that, hold all
 that the packs say; so it is a merger of its own kind (`segment_merge.py`), and safe as one. What
 old segments say of packs whose directory cannot be read is taken over: it may be all that is left
-to find those blobs by. Memory is that of one segment. Other caches that are spoiled go, too.
+to find those blobs by. So is what they say of packs that are gone without having been in trash:
+only so the next backups learn that it is lost, and store it again. Memory is that of one segment.
+Other caches that are spoiled go, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -32,9 +34,15 @@ from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_merge import may_delete
 from backpoint_repo.segment_shelf import put_segment, segment_sizes
 from backpoint_repo.spoiled_caches import find_spoiled
+from backpoint_repo.trash import read_trash
 
 _NO_RIGHT: Final = (
     "this credential or store does not allow deleting, and rebuilding the index replaces segments"
+)
+_LOST: Final = (
+    "{} packs are gone that no collector has put into trash; what they held stays listed, so that "
+    "the next backups store it again: run `backpoint check`, and `backpoint heal` where it finds "
+    "damage"
 )
 
 
@@ -53,8 +61,9 @@ class RebuildReport:
     """What became of the index; with `dry_run`, what would.
 
     packs, entries: what is indexed now. written, replaced: segments. damaged: packs whose directory
-    is wrong, unreadable: packs that could not be read now, a sentence each; taken_over: entries of
-    them that old segments had. cleared: other caches, (what, why). advice: what is to be done.
+    is wrong, unreadable: packs that could not be read now, a sentence each; lost: packs that are
+    gone and were not in trash, as far as old segments name them; taken_over: entries of all these
+    that old segments had. cleared: other caches, (what, why). advice: what is to be done.
     """
 
     packs: int
@@ -63,6 +72,7 @@ class RebuildReport:
     replaced: int
     damaged: tuple[str, ...]
     unreadable: tuple[str, ...]
+    lost: int
     taken_over: int
     cleared: tuple[tuple[str, str], ...]
     advice: tuple[str, ...]
@@ -82,8 +92,9 @@ def rebuild_index(
     # Before packs are listed: what a segment of these says lies in packs that were there by then.
     old, foreign = _replaceable(sealed)
     work = _Rebuild(repository, progress, dry_run)
+    trashed = _trashed(sealed)
     work.index_packs(sorted(stored_packs(sealed)))
-    work.take_over(old)
+    work.take_over(old, trashed | _trashed(sealed))
     cleared, advice = _clear(repository, dry_run)
     if not dry_run:
         for name in old:
@@ -95,9 +106,10 @@ def rebuild_index(
         replaced=len(old),
         damaged=tuple(work.damaged),
         unreadable=tuple(work.unreadable),
+        lost=len(work.lost),
         taken_over=work.taken_over,
         cleared=cleared,
-        advice=(*foreign, *advice),
+        advice=(*foreign, *((_LOST.format(len(work.lost)),) if work.lost else ()), *advice),
         dry_run=dry_run,
     )
 
@@ -111,6 +123,8 @@ class _Rebuild:
         self._progress = progress
         self._dry_run = dry_run
         self._not_read: set[PackRef] = set()
+        self._read: set[PackRef] = set()
+        self.lost: set[PackRef] = set()
         self.packs = self.entries = self.written = self.taken_over = 0
         self.damaged: list[str] = []
         self.unreadable: list[str] = []
@@ -121,14 +135,14 @@ class _Rebuild:
         for batch in batches(self._tables(packs), SEGMENT_ENTRIES_MAX):
             self._put(batch)
 
-    def take_over(self, old: list[str]) -> None:
-        """Put segments of what old ones say of packs that were not read."""
-        if self._not_read:
-            self._progress.phase("old segments", len(old))
-            before = self.entries
-            for batch in batches(self._old_tables(old), SEGMENT_ENTRIES_MAX):
-                self._put(batch)
-            self.taken_over = self.entries - before
+    def take_over(self, old: list[str], trashed: Collection[PackRef]) -> None:
+        """Put segments of what old ones say of packs that were not read, but for those that a
+        collector has deleted."""
+        self._progress.phase("old segments", len(old))
+        before = self.entries
+        for batch in batches(self._old_tables(old, trashed), SEGMENT_ENTRIES_MAX):
+            self._put(batch)
+        self.taken_over = self.entries - before
 
     def _put(self, batch: list[PackTable]) -> None:
         union = merge_tables([table for _, table in batch])
@@ -142,20 +156,24 @@ class _Rebuild:
             self._progress.advance(1)
             if isinstance(found, PackTable):
                 self.packs += 1
+                self._read.add(pack)
                 yield found
             elif not isinstance(found, ObjectMissing):  # which a collector has deleted meanwhile
                 self._not_read.add(pack)
                 told = self.unreadable if isinstance(found, StoreUnavailable) else self.damaged
                 told.append(_told(pack, found))
 
-    def _old_tables(self, old: list[str]) -> Iterator[PackTable]:
+    def _old_tables(self, old: list[str], trashed: Collection[PackRef]) -> Iterator[PackTable]:
         for name in old:
             self._progress.advance(1)
             try:
                 table = self._shelf.read(name)
             except (ObjectMissing, ObjectDamaged, UnknownFormat):
                 continue
-            left = table.without(frozenset(table.packs) - self._not_read)
+            named = frozenset(table.packs) - self._read
+            lost = named - self._not_read - frozenset(trashed)
+            self.lost |= lost
+            left = table.without(frozenset(table.packs) - self._not_read - lost)
             if len(left):
                 yield PackTable(left.packs[0], left)
 
@@ -167,6 +185,14 @@ def _read(sealed: SealedStore, pack: PackRef) -> tuple[PackRef, PackTable | Repo
     except (ObjectMissing, ObjectDamaged, UnknownFormat, StoreUnavailable) as error:
         return pack, error
     return pack, PackTable(pack, table_of_directory(pack, directory))
+
+
+def _trashed(sealed: SealedStore) -> frozenset[PackRef]:
+    """Packs that may go. What is not known to be in trash is listed rather than forgotten."""
+    try:
+        return read_trash(sealed).packs
+    except (ObjectDamaged, UnknownFormat):
+        return frozenset()
 
 
 def _told(pack: PackRef, error: RepositoryError) -> str:

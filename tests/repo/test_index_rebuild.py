@@ -26,6 +26,7 @@ from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import Piece
 from backpoint_repo.store.local import LocalStore
 from backpoint_repo.store.memory import MemoryStore
+from backpoint_repo.trash import put_trash
 from small_repository import (
     NOON,
     assert_clean,
@@ -91,6 +92,7 @@ def test_what_was_lost_damaged_or_forged_is_as_it_was(repository: Repository, po
     repository.sealed.store.delete(first)
     damage(repository, second)
     gone = PackRef(Kind.DATA_PACK, bytes(16))
+    put_trash(repository.sealed, 1, {gone}, 0, bytes(16), NOON)
     Index(repository.sealed).add(
         [(bytes(32), Location(gone, 8, 1)), (b"x" * 32, Location(pack, 9, 9))]
     )
@@ -193,6 +195,7 @@ def test_packs_that_come_and_go_meanwhile() -> None:
     def meanwhile(key: str) -> None:
         store.at_size = lambda _: None
         written.append(back_up(reopened(repository), "late", random_disk(MIB, 3)))
+        put_trash(repository.sealed, 1, {dead}, 0, bytes(16), NOON)
         store.delete(key_of(dead))
 
     store.at_size = meanwhile
@@ -202,6 +205,20 @@ def test_packs_that_come_and_go_meanwhile() -> None:
     fresh = reopened(repository)
     assert read_disk(fresh, written[0].disks[0]) == random_disk(MIB, 3).content(0, MIB)
     assert dead not in fresh.index.packs()
+
+
+def test_what_is_lost_is_not_forgotten(repository: Repository, point: Point) -> None:
+    """A pack is gone that was in no trash. The next backup reads only what changed, which is
+    nothing; it must learn what to store again."""
+    (lost,) = packs_of(repository, Kind.DATA_PACK)
+    repository.sealed.delete(lost.kind, lost.name.hex())
+    for _ in range(2):
+        report = rebuilt(repository)
+        assert report.lost == 1
+        assert any("are gone" in advice for advice in report.advice)
+    back_up(reopened(repository), "vm", DISK, changed=[])
+    assert read_disk(reopened(repository), point.disks[0]) == DISK.content(0, MIB)
+    assert_clean(repository)
 
 
 @pytest.mark.parametrize("step", range(8))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from backpoint_repo.collecting.blob_source import BlobSource
-from backpoint_repo.collecting.housekeeping import tidy
+from backpoint_repo.collecting.housekeeping import tidy, unneeded_packs
 from backpoint_repo.collecting.marking import ContentUnknown
 from backpoint_repo.collecting.pack_usage import Inspection, indexed_usages, suspects
 from backpoint_repo.collecting.plan import CollectionPlan, plan_collection
@@ -67,8 +67,9 @@ def _collect(place: Workplace, terms: CollectTerms, sweep: Sweep) -> None:
     sweep.run(wait_s=0.0)
     _put_into_trash(place, terms.max_repack)
     sweep.run(terms.wait_s)
+    unneeded = unneeded_packs(place)
     place.marking.forget()  # merging segments needs the memory
-    tidy(place)
+    tidy(place, unneeded)
 
 
 def _preview(place: Workplace, max_repack: int | None) -> None:

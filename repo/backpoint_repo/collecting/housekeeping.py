@@ -6,24 +6,50 @@ Nothing depends on them, so all of it may be left undone. Deletes no packs and n
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
 from backpoint_repo.collecting.workplace import Workplace
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.index import stored_packs
+from backpoint_repo.index_segment import IndexTable, PackRef
 from backpoint_repo.retention.leftovers import drop_leftovers
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_merge import merge_segments
 from backpoint_repo.trash import drop_trash, pack_of
 
 
-def tidy(place: Workplace) -> None:
-    """Raises what a store raises."""
+def tidy(place: Workplace, unneeded: Collection[PackRef]) -> None:
+    """unneeded: as below. Raises what a store raises."""
     place.report.dropped_notes = drop_leftovers(place.sealed, place.catalog, place.clock)
     _drop_marks(place.sealed)
-    _drop_rows(place)
+    _drop_rows(place, unneeded)
 
 
-def _drop_rows(place: Workplace) -> None:
+def unneeded_packs(place: Workplace) -> frozenset[PackRef]:
+    """Packs that segments name, that are gone without a word in trash, and of which nothing is
+    missed. What segments say of others is not to be dropped: backups learn from it what is lost."""
+    stored = set(stored_packs(place.sealed)) - place.trashed
+    tables = place.index.tables()
+    gone = {pack for table in tables for pack in table.packs} - stored - place.trashed
+    missed = set[PackRef]()
+    for table in tables if gone else ():
+        rows = np.flatnonzero(_of(table, gone)[table.pack_numbers] & place.marking.live.rows(table))
+        for other in tables:
+            rows = rows[other.find(table.ids(rows), _of(other, stored)) < 0]
+        missed.update(table.packs[at] for at in np.unique(table.pack_numbers[rows]).tolist())
+    return frozenset(gone - missed)
+
+
+def _of(table: IndexTable, packs: Collection[PackRef]) -> NDArray[np.bool_]:
+    """(packs,) which packs of a table are among these."""
+    return np.array([pack in packs for pack in table.packs], np.bool_)
+
+
+def _drop_rows(place: Workplace, unneeded: Collection[PackRef]) -> None:
     """What segments say of packs that are gone; then trash that is over.
 
     In this order, so that whoever comes after a crash still learns from trash which packs went.
@@ -31,11 +57,11 @@ def _drop_rows(place: Workplace) -> None:
     it, and trash must tell writers so.
     """
     trash = place.read_trash()
-    if not place.trashed:
+    if not place.trashed and not unneeded:
         return
     place.progress.phase("index", 1)
     stored = set(stored_packs(place.sealed))
-    merge_segments(place.sealed, place.index, place.trashed - stored)
+    merge_segments(place.sealed, place.index, place.trashed.union(unneeded) - stored)
     for epoch in trash.over:
         if not trash.epochs[epoch] & stored:
             drop_trash(place.sealed, epoch)

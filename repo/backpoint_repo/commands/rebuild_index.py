@@ -21,7 +21,9 @@ space. Backups, mounts and collectors may run meanwhile. Interrupted, it leaves 
 and no worse.
 
 What old segments say of packs whose directory is damaged is kept: it may be all there is to find
-those chunks by. Such packs are named; `backpoint scrub` and `backpoint heal` deal with them.
+those chunks by. Such packs are named; `backpoint scrub` and `backpoint heal` deal with them. Kept
+is also what they say of packs that are gone and that no collector has deleted: from it the next
+backups learn what to store again.
 
 Other caches that are spoiled are cleared: damaged catalogue objects (points are listed from the
 points themselves), damage marks that are unreadable or whose packs are gone, and files that a crash
@@ -82,7 +84,7 @@ def _report(args: argparse.Namespace, report: RebuildReport) -> None:
     for advice in report.advice:
         warn(advice)
     if report.taken_over:
-        print_line(f"{report.taken_over} entries of these packs are kept from the old index")
+        print_line(f"{report.taken_over} entries of packs that are damaged or gone are kept from the old index")
     would = "would replace" if report.dry_run else "replaced"
     print_line(
         f"{report.entries} entries of {report.packs} packs: {report.written} new segments {would} "

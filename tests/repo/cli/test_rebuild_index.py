@@ -39,7 +39,7 @@ def test_a_damaged_directory_is_named(owner: CommandLine, disk: Path) -> None:
     spoil(pack, -1)
     said = owner.run("rebuild-index", code=1)
     assert f"damaged directory: packs/{pack.parent.name}/{pack.name}" in said.out
-    assert "entries of these packs are kept from the old index" in said.out
+    assert "entries of packs that are damaged or gone are kept from the old index" in said.out
 
 
 def test_as_json(owner: CommandLine, disk: Path) -> None:

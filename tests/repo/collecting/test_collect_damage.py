@@ -9,7 +9,7 @@ from backpoint_repo.collecting import collect as collecting
 from backpoint_repo.errors import ObjectDamaged, StoreUnavailable
 from backpoint_repo.exclusions import mark_damaged, read_exclusions
 from backpoint_repo.format import HEADER, MAGIC, Kind, object_key
-from backpoint_repo.index import stored_packs
+from backpoint_repo.index import Index, stored_packs
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.trash import put_trash, read_trash
 from faults.failing_store import FailingStore
@@ -231,3 +231,30 @@ def test_others_that_are_always_faster(half: Scene, monkeypatch: pytest.MonkeyPa
     half.assert_whole()
     assert half.collect().freed > SIZE
     half.assert_tidy()
+
+
+def test_what_is_known_of_a_lost_pack_stays_as_long_as_it_is_missed(scene: Scene) -> None:
+    """It is in no trash. The next backup of the VM reads only what changed, and learns from the
+    index what else it has to store; then nothing names the pack any more."""
+    disk = filled_disk(1)
+    point = scene.point("a", disk)
+    (lost,) = scene.packs()
+    scene.sealed.delete(lost.kind, lost.name.hex())
+    for _ in range(2):
+        scene.collect()
+        assert lost in reread(scene).packs()
+    made = back_up(reopened(scene.repository), "a", disk, changed=[])
+    scene.contents[made.point_id] = scene.contents[point.point_id]
+    scene.assert_whole()
+    scene.collect()
+    assert lost not in reread(scene).packs()
+    assert not reread(scene).has_losses()
+    scene.assert_whole()
+    scene.assert_tidy()
+
+
+def reread(scene: Scene) -> Index:
+    """The index as a new process sees it."""
+    index = Index(scene.sealed)
+    index.refresh()
+    return index

@@ -14,6 +14,8 @@ from backpoint_repo.collecting.report import CollectReport, CollectTerms
 from backpoint_repo.format import BLOCK_SIZE, FOLDERS, Kind, object_key
 from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
+from backpoint_repo.pin import Pin
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.harm import Silent
@@ -30,6 +32,11 @@ def filled_disk(seed: int, size: int = SIZE) -> SyntheticDisk:
     disk = SyntheticDisk(size)
     disk.write(0, random.Random(seed).randbytes(size))
     return disk
+
+
+def lease_of(scene: Scene, epoch: int, *pins: Pin, session: bytes = b"m" * 16) -> Lease:
+    terms = LeaseTerms(MOUNT, epoch, pins)
+    return Lease(scene.sealed, session, terms, scene.repository.clock)
 
 
 class Scene:

@@ -20,6 +20,7 @@ FILE_SIZE_MAX: Final = 64 << 20
 FILE_CHUNK: Final = 64 << 10
 ORIGIN: Final = "live"
 """The one key of a capture that the repository itself looks for: see `Point.branch`."""
+_GENERATION_MAX: Final = 1 << 62
 _TIME_END: Final = 253_402_300_800.0
 """The year 10000, which no calendar of Python shows."""
 
@@ -162,7 +163,7 @@ def decode_point(point_id: bytes, payload: bytes) -> Point:
         tuple(_decode_disk(disk, what) for disk in record.records("disks")),
         tuple(_decode_file(file, what) for file in record.records("files")),
         record.optional("parent", bytes),
-        record.natural("generation"),
+        _generation(record),
         Traffic(record.natural("read"), record.natural("new"), record.natural("stored")),
         record.get("duration_s", float),
         record.get("consistency", str),
@@ -196,3 +197,11 @@ def _decode_file(record: Record, what: str) -> ConfigFile:
     ):
         raise ObjectDamaged(f"{what}: an impossible configuration file")
     return ConfigFile(record.get("name", str), size, chunks)
+
+
+def _generation(record: Record) -> int:
+    """Bounded so that points can follow it for ever: a forged one must not be the last."""
+    generation = record.natural("generation")
+    if generation >= _GENERATION_MAX:
+        raise ObjectDamaged("a point of an impossible generation")
+    return generation

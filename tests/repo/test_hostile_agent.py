@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from backpoint_repo.format import CONFIG_KEY, Kind
 from backpoint_repo.keyring import owner_public_of
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
-from small_repository import reopened
+from small_repository import back_up, reopened
+from synthetic_disk import random_disk
 
 
 def test_the_owner_notices_a_swapped_public_key(repository: Repository) -> None:
@@ -43,3 +45,15 @@ def test_trash_of_no_pack_stops_a_writer(repository: Repository) -> None:
     repository.sealed.put(Kind.TRASH, f"{1:016x}", payload)
     with pytest.raises(ObjectDamaged, match="no pack"):
         repository.begin_backup("vm")
+
+
+def test_a_generation_so_high_that_none_could_follow_is_passed_over(
+    repository: Repository,
+) -> None:
+    """The VM's next point stands on the last honest one, and is readable."""
+    honest = back_up(repository, "vm", random_disk(1 << 16, 1))
+    last = replace(honest, point_id=secrets.token_bytes(16), generation=(1 << 63) - 1)
+    repository.sealed.put(Kind.POINT, last.point_id.hex(), last.encode())
+    point = back_up(reopened(repository), "vm", random_disk(1 << 16, 2))
+    assert (point.parent, point.generation) == (honest.point_id, honest.generation + 1)
+    assert repository.point(point.point_id) == point

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from backpoint_repo.errors import ObjectDamaged
-from backpoint_repo.format import BLOCK_SIZE, FANOUT, HOLE, ID_SIZE, LEAF_BLOCKS, MAX_DISK_SIZE
+from backpoint_repo.format import (
+    BLOCK_SIZE,
+    FANOUT,
+    HOLE,
+    ID_SIZE,
+    LEAF_BLOCKS,
+    LEAF_SIZE,
+    MAX_DISK_SIZE,
+)
 from backpoint_repo.map_node import Inner, Leaf, decode_inner, decode_leaf, hole_leaf
 
 LoadNode = Callable[[bytes], bytes]
@@ -54,6 +62,11 @@ class Geometry:
         """Children of inner node number `index` (counted from the disk's start) at `level`."""
         below = -(-self.leaves // FANOUT ** (level - 1))
         return int(min(FANOUT, below - index * FANOUT))
+
+    def reach(self, level: int, index: int) -> int:
+        """Bytes of the disk under node number `index` at `level`."""
+        span = LEAF_SIZE * int(FANOUT**level)
+        return min(span, self.size - index * span)
 
 
 @dataclass(frozen=True)
@@ -111,19 +124,32 @@ class DiskMap:
         for child in range(len(inner.ids)):
             yield from self._walk(inner.ids[child].tobytes(), level - 1, index * FANOUT + child)
 
-    def nodes(self) -> Iterator[tuple[bytes, int, int]]:
-        """(node id, level, index) of every node, each parent before its children."""
-        if self.geometry.leaves:
-            yield from self._nodes(self.root, self.geometry.height, 0)
+    def nodes(self, *, once: bool = False) -> Iterator[tuple[bytes, int, int]]:
+        """(node id, level, index) of every node, each parent before its children.
 
-    def _nodes(self, node_id: bytes, level: int, index: int) -> Iterator[tuple[bytes, int, int]]:
+        once: of a node that hangs in several places only the first with as much of the disk under
+        it: what is whole there is whole in the others. A map may name one node 2^35 times.
+        """
+        if self.geometry.leaves:
+            met: set[tuple[bytes, int]] | None = set() if once else None
+            yield from self._nodes(self.root, self.geometry.height, 0, met)
+
+    def _nodes(
+        self, node_id: bytes, level: int, index: int, met: set[tuple[bytes, int]] | None
+    ) -> Iterator[tuple[bytes, int, int]]:
         if node_id == HOLE:
             return
+        if met is not None:
+            fits = node_id, self.geometry.reach(level, index)
+            if fits in met:
+                return
+            met.add(fits)
         yield node_id, level, index
         if level:
             ids = self.inner(node_id, level, index).ids
             for child in range(len(ids)):
-                yield from self._nodes(ids[child].tobytes(), level - 1, index * FANOUT + child)
+                below = ids[child].tobytes()
+                yield from self._nodes(below, level - 1, index * FANOUT + child, met)
 
 
 def graft(

@@ -24,7 +24,8 @@ _TOLD_MAX: Final = 20
 
 @dataclass(frozen=True)
 class Structure:
-    """nodes, chunks: how many were looked at. problems: sentences, the first twenty."""
+    """nodes, chunks: how many were looked at; what hangs in many places of a disk counts once.
+    problems: sentences, the first twenty."""
 
     nodes: int
     chunks: int
@@ -66,7 +67,7 @@ class _Walk:
     def disk(self, disk: Disk, repository: Repository) -> None:
         try:
             disk_map = repository.disk_map(disk)
-            for _, level, number in disk_map.nodes():
+            for _, level, number in disk_map.nodes(once=True):
                 self.nodes += 1
                 if level == 0:
                     self._leaf(disk, disk_map, number)

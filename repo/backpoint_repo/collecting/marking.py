@@ -8,6 +8,7 @@ no packs.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from backpoint_repo.sealed_store import SealedStore
 T = TypeVar("T")
 R = TypeVar("R")
 
+_POINT_NAME: Final = re.compile(r"[0-9a-f]{32}")
 _NODES_AT_ONCE: Final = 256
 """Map nodes in memory together: 5 MB of usual leaves, and 65,536 children at most wait."""
 _POINTS_AT_ONCE: Final = 128
@@ -139,12 +141,14 @@ class Marking:
             self.live.mark(ids_of(list(ids)))
 
     def _read_point(self, name: str) -> Point | None:
-        """On a worker thread. None: removed, or never published."""
+        """On a worker thread. None: removed, never published, or no point by its name."""
+        if not _POINT_NAME.fullmatch(name):
+            return None
         try:
             return read_point(self._sealed, bytes.fromhex(name))
         except ObjectMissing:
             return None
-        except (ObjectDamaged, UnknownFormat, ValueError) as error:
+        except (ObjectDamaged, UnknownFormat) as error:
             key = object_key(Kind.POINT, name)
             raise ContentUnknown(
                 key,

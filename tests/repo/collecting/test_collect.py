@@ -194,3 +194,13 @@ def test_a_full_store_is_emptied_all_the_same() -> None:
     assert scene.collect().copied > 0
     scene.assert_whole()
     scene.assert_tidy()
+
+
+def test_a_file_that_is_no_point_by_its_name_does_not_stop_it(scene: Scene) -> None:
+    first, _ = scene.history("a", 2)
+    scene.store.put("points/notes.txt", [b"somebody's"])
+    scene.remove(first)
+    assert scene.collect().stopped == ()
+    scene.store.delete("points/notes.txt")
+    scene.assert_whole()
+    scene.assert_tidy()

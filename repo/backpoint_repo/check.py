@@ -16,11 +16,10 @@ from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.object_check import check_objects
 from backpoint_repo.pack_check import PackCheck, PackFindings
+from backpoint_repo.phase_progress import PhaseProgress, Silent
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.harm import (
     Harm,
-    PhaseProgress,
-    Silent,
     find_harm,
     load_points,
     packs_in_trash,

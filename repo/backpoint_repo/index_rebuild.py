@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from backpoint_repo.directory_tables import PackTable, batches, table_of_directory
 from backpoint_repo.errors import (
@@ -28,6 +28,7 @@ from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import HEADER, Kind, object_key, parse_header
 from backpoint_repo.index import SEGMENT_ENTRIES_MAX, stored_packs
 from backpoint_repo.index_segment import PackRef, merge_tables
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.in_threads import in_threads
 from backpoint_repo.sealed_store import SealedStore
@@ -44,16 +45,6 @@ _LOST: Final = (
     "the next backups store it again: run `backpoint check`, and `backpoint heal` where it finds "
     "damage"
 )
-
-
-class RebuildProgress(Protocol):
-    """Told what goes on."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A new phase with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """So many steps are done."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class RebuildReport:
 
 
 def rebuild_index(
-    repository: Repository, progress: RebuildProgress, *, dry_run: bool = False
+    repository: Repository, progress: PhaseProgress, *, dry_run: bool = False
 ) -> RebuildReport:
     """Raises StoreReadOnly where nothing may be deleted, UnknownFormat where only a newer program
     may write, StoreUnavailable; the index is then at least what it was."""
@@ -117,7 +108,7 @@ def rebuild_index(
 class _Rebuild:
     """One pass over all packs. Counts."""
 
-    def __init__(self, repository: Repository, progress: RebuildProgress, dry_run: bool) -> None:
+    def __init__(self, repository: Repository, progress: PhaseProgress, dry_run: bool) -> None:
         self._sealed = repository.sealed
         self._shelf = repository.index.shelf
         self._progress = progress

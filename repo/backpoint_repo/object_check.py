@@ -19,10 +19,10 @@ from backpoint_repo.key_slots import verify_slot
 from backpoint_repo.lease_book import read_leases
 from backpoint_repo.parity.group import Group, column_digest, columns_of, digest_at
 from backpoint_repo.parity.spare_object import read_column, read_group
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point_note import verify_note
 from backpoint_repo.point_proof import verify_proof_note
 from backpoint_repo.policy import read_policy
-from backpoint_repo.scrubbing.harm import PhaseProgress
 from backpoint_repo.scrubbing.reading_book import read_rows
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.trash import pack_of

@@ -20,8 +20,8 @@ from backpoint_repo.format import CONFIG_KEY, FOLDERS, Kind, object_key
 from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import prefixes_of
 from backpoint_repo.pack import PackDirectory
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import PhaseProgress
 
 _FOREIGN: Final = "foreign"
 _KNOWN: Final = {CONFIG_KEY, *FOLDERS.values()}

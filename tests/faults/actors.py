@@ -18,13 +18,13 @@ from backpoint_repo.collecting.report import CollectTerms
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing
 from backpoint_repo.lease import MOUNT, READ, Lease, LeaseTerms
 from backpoint_repo.lease_book import read_leases, revoke
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.pin import pin_of
 from backpoint_repo.point import POINT_ID_SIZE, Point
 from backpoint_repo.point_hold import Hold, drop_hold, put_hold
 from backpoint_repo.reading import reading
 from backpoint_repo.repository import Repository
 from backpoint_repo.retention.removal import Removal, remove_points
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.trash import newest_epoch
 from small_repository import read_disk
 from synthetic_disk import SyntheticDisk

@@ -21,10 +21,10 @@ from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease import MOUNT
 from backpoint_repo.lease_book import read_leases
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.point import Point
 from backpoint_repo.retention.prune import apply_prune, plan_prune
 from backpoint_repo.retention.rules import Rules
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.source.detect import open_image
 from guest_trees.disks import make_image, mounted_image
 from mounted_repository import MakePoint, MountedRepository

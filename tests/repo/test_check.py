@@ -12,9 +12,9 @@ import pytest
 from backpoint_repo.check import check_repository
 from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.scrubbing.readings import PackAges
 from backpoint_repo.scrubbing.scrub import Scrub
 from backpoint_repo.scrubbing.scrub_report import ScrubTerms

@@ -18,17 +18,13 @@ from backpoint_repo.collecting.housekeeping import tidy, unneeded_packs
 from backpoint_repo.collecting.marking import ContentUnknown
 from backpoint_repo.collecting.pack_usage import Inspection, indexed_usages, suspects
 from backpoint_repo.collecting.plan import CollectionPlan, plan_collection
-from backpoint_repo.collecting.report import (
-    CollectProgress,
-    CollectReport,
-    CollectTerms,
-    Waiting,
-)
+from backpoint_repo.collecting.report import CollectReport, CollectTerms, Waiting
 from backpoint_repo.collecting.sweep import Sweep, Watch
 from backpoint_repo.collecting.workplace import Sight, Workplace
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreFull, UnknownFormat
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
 from backpoint_repo.trash import put_trash
 
@@ -39,7 +35,7 @@ ROUNDS_MAX: Final = 5
 def collect(
     repository: Repository,
     terms: CollectTerms,
-    progress: CollectProgress,
+    progress: PhaseProgress,
     pause: Callable[[float], None],
 ) -> CollectReport:
     """pause: waits so many seconds.

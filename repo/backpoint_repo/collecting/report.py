@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from backpoint_repo.collecting.plan import CollectionPlan
-
-
-class CollectProgress(Protocol):
-    """Told what is being done."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A new phase with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """So many steps are done."""
 
 
 @dataclass(frozen=True)

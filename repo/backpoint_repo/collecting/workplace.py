@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from backpoint_repo.collecting.good_copies import GoodCopies
 from backpoint_repo.collecting.marking import ContentUnknown, Marking
-from backpoint_repo.collecting.report import CollectProgress, CollectReport, Pinned
+from backpoint_repo.collecting.report import CollectReport, Pinned
 from backpoint_repo.collecting.rescue import Rescue
 from backpoint_repo.errors import ObjectMissing
 from backpoint_repo.exclusions import mark_damaged, read_exclusions
@@ -23,6 +23,7 @@ from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease import COLLECT, SEEN_ALL, Lease, LeaseTerms
 from backpoint_repo.lease_book import HeldLease, read_leases, revoke
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
 from backpoint_repo.trash import Trash, read_trash
@@ -55,7 +56,7 @@ class Sight:
 class Workplace:
     """For one thread. A context manager; `stand` puts the lease, leaving releases it."""
 
-    def __init__(self, repository: Repository, progress: CollectProgress) -> None:
+    def __init__(self, repository: Repository, progress: PhaseProgress) -> None:
         self.sealed = repository.sealed
         self.index = repository.index
         self.clock: Callable[[], float] = repository.clock

@@ -21,9 +21,10 @@ from backpoint_repo.healing.wanted_walk import WantedWalk
 from backpoint_repo.healing.way import Way
 from backpoint_repo.index import Index
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import PhaseProgress, StoredPoints, find_harm, load_points
+from backpoint_repo.scrubbing.harm import StoredPoints, find_harm, load_points
 
 
 @dataclass

@@ -22,7 +22,7 @@ from backpoint_repo.healing.heal_session import HealSession, trouble_of
 from backpoint_repo.healing.wanted import Wanted
 from backpoint_repo.leaf_graft import leaf_of_scan
 from backpoint_repo.leaf_scan import LeafPlan, ScannedLeaf, plan_full, scan_leaf
-from backpoint_repo.scrubbing.harm import PhaseProgress
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.source.contract import ImageSource
 
 _LEAVES_IN_MEMORY: Final = (os.cpu_count() or 1) + 1

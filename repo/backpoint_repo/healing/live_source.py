@@ -14,8 +14,8 @@ from backpoint_repo.healing.image_ranges import LEAF, ImageRanges
 from backpoint_repo.healing.image_scan import ImageScan
 from backpoint_repo.healing.map_again import MapAgain
 from backpoint_repo.healing.wanted import CHUNK, Wanted
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import PhaseProgress
 from backpoint_repo.source.contract import ImageSource
 
 

@@ -22,10 +22,10 @@ from backpoint_repo.healing.heal_session import HealSession, trouble_of
 from backpoint_repo.healing.image_ranges import LEAF, ImageRanges
 from backpoint_repo.healing.point_disk import FileContent, PointDisk
 from backpoint_repo.healing.wanted import CHUNK, Places, Wanted
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point import ConfigFile, Disk
 from backpoint_repo.reading import reading
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import PhaseProgress
 from backpoint_repo.source.contract import ImageSource
 
 _CACHE_BYTES: Final = 64 << 20

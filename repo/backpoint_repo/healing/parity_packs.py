@@ -18,7 +18,7 @@ from backpoint_repo.index import Index, stored_packs
 from backpoint_repo.index_segment import Location, PackRef
 from backpoint_repo.pack import blob_digest
 from backpoint_repo.parity.repair import Groups, RecoveredPack, read_groups, recover_blobs
-from backpoint_repo.scrubbing.harm import PhaseProgress
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.store.memory import MemoryStore
 

@@ -14,7 +14,7 @@ from backpoint_repo.healing.sealed_copy import CopyReader
 from backpoint_repo.healing.wanted import Wanted
 from backpoint_repo.index import Index
 from backpoint_repo.index_segment import Location, PackRef
-from backpoint_repo.scrubbing.harm import PhaseProgress
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.sealed_store import SealedStore
 
 Copy = tuple[bytes, PackRef]

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from backpoint_repo.healing.heal_session import HealSession
 from backpoint_repo.healing.wanted import Wanted
-from backpoint_repo.scrubbing.harm import PhaseProgress
+from backpoint_repo.phase_progress import PhaseProgress
 
 
 class Way(Protocol):

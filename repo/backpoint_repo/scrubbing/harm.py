@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from backpoint_repo.catalog import read_point
 from backpoint_repo.check_report import DamagedObject, HurtRange
@@ -17,6 +16,7 @@ from backpoint_repo.exclusions import Exclusions
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import Index
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.sealed_store import SealedStore
@@ -25,26 +25,6 @@ from backpoint_repo.tree_check import TreeCheck
 
 BadCopies = Mapping[tuple[bytes, PackRef], str]
 """(content id, pack) -> why this copy cannot be used."""
-
-
-class PhaseProgress(Protocol):
-    """Told what is being looked at."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A new phase with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """So many steps are done."""
-
-
-class Silent:
-    """Progress for callers who want none."""
-
-    def phase(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, steps: int) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ from backpoint_repo.exclusions import Exclusions, read_exclusions
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
+from backpoint_repo.phase_progress import PhaseProgress, Silent
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.harm import (
     BadCopies,
     Harm,
-    PhaseProgress,
-    Silent,
     StoredPoints,
     find_harm,
     good_view,

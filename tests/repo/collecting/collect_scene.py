@@ -15,10 +15,10 @@ from backpoint_repo.format import BLOCK_SIZE, FOLDERS, Kind, object_key
 from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.pin import Pin
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.store.contract import Store
 from faults.failing_store import FailingStore
 from small_repository import as_agent, assert_clean, back_up, read_disk, reopened

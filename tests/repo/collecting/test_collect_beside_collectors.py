@@ -13,7 +13,7 @@ from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import stored_packs
 from backpoint_repo.lease import LIFETIME_S, MOUNT, LeaseTerms
 from backpoint_repo.lease_book import read_leases
-from backpoint_repo.scrubbing.harm import Silent
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.trash import put_trash, read_trash
 from backpoint_repo.verbatim_copy import VerbatimCopies
 from repo.collecting.collect_scene import Scene, filled_disk, lease_of

@@ -18,9 +18,9 @@ from backpoint_repo.healing.heal_report import HealReport
 from backpoint_repo.healing.live_source import LiveSource
 from backpoint_repo.healing.point_disk import FileContent
 from backpoint_repo.healing.way import Way
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository, open_repository
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.source.contract import ImageSource
 from backpoint_repo.store.contract import Store
 from small_repository import (

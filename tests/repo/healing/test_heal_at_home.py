@@ -11,7 +11,7 @@ from backpoint_repo.format import Kind
 from backpoint_repo.healing.heal import plan_heal
 from backpoint_repo.index import stored_packs
 from backpoint_repo.parity.upkeep import Upkeep
-from backpoint_repo.scrubbing.harm import Silent
+from backpoint_repo.phase_progress import Silent
 from repo.healing.damage_scene import (
     DamageScene,
     counts,

@@ -13,8 +13,8 @@ from backpoint_repo.healing.heal import heal
 from backpoint_repo.index import stored_packs
 from backpoint_repo.lease import SEEN_ALL
 from backpoint_repo.lease_book import HeldLease, read_leases
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.repository import Repository, open_repository
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.memory import MemoryStore
 from backpoint_repo.trash import put_trash

@@ -8,7 +8,7 @@ import pytest
 
 from backpoint_repo.format import LEAF_SIZE, Kind
 from backpoint_repo.healing.heal import heal
-from backpoint_repo.scrubbing.harm import Silent
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.store.contract import Store
 from repo.healing.damage_scene import DAMAGES, VMX, DamageScene, counts, delete
 from small_repository import as_agent, keys_of, reopened

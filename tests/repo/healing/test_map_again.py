@@ -14,9 +14,9 @@ from backpoint_repo.healing.live_source import LiveSource
 from backpoint_repo.leaf_graft import leaf_of_scan
 from backpoint_repo.leaf_scan import plan_full, scan_leaf
 from backpoint_repo.node_reader import node_id_of
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.point import Disk
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import Silent
 from backpoint_repo.store.memory import MemoryStore
 from small_repository import assert_clean, back_up, keys_of, new_repository, read_disk, reopened
 from synthetic_disk import SyntheticDisk

@@ -12,8 +12,8 @@ from backpoint_repo.healing.heal import heal
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.parity.repair import read_groups, recover_blobs
 from backpoint_repo.parity.upkeep import Upkeep
+from backpoint_repo.phase_progress import Silent
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.harm import Silent
 from repo.parity.parity_scene import (
     COLUMN,
     add_vms,

@@ -10,16 +10,21 @@ epoch's object says and how all of them are read, not what belongs into one (`co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing
+from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index_segment import PACK_NAME_SIZE, PackRef
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 
+STUCK: Final = (
+    "nothing can be backed up or collected before it is put back from a copy of the repository, "
+    "or is deleted while nobody is at work (see `backpoint leases`)"
+)
+"""What to do about trash that cannot be read: for want of it somebody could use what goes."""
 _EPOCH_MAX: Final = 1 << 62
 """No honest collector comes near; one that is forged so high must not leave room for none."""
 _NAME: Final = re.compile(r"[0-9a-f]{16}")
@@ -28,8 +33,9 @@ _NAME: Final = re.compile(r"[0-9a-f]{16}")
 @dataclass(frozen=True)
 class Trash:
     """newest: every epoch up to it is in `epochs`, or was emptied and deleted. epochs: the packs of
-    each. swept: epochs up to this one are over, as the newest says: whatever an object of such an
-    epoch names, nobody sweeps it, and anybody may delete it."""
+    each, also of such that were forged far ahead of it. swept: epochs up to this one are over, as
+    the newest says: whatever an object of such an epoch names, nobody sweeps it, and anybody may
+    delete it."""
 
     newest: int
     epochs: Mapping[int, frozenset[PackRef]]
@@ -57,19 +63,25 @@ def read_trash(sealed: SealedStore) -> Trash:
     Raises ObjectDamaged, UnknownFormat for what cannot be read: going on could mean to rely on what
     a collector is about to delete.
     """
-    # A listing may miss what is put while it runs, and see what is put a moment later. Whatever is
-    # older than the newest one seen is there when a second listing begins.
-    first = _epochs(sealed)
-    contents = {epoch: _read(sealed, epoch) for epoch in sorted(first | _epochs(sealed))}
-    there = {epoch: found for epoch, found in contents.items() if found is not None}
-    swept = there[max(there)].swept if there else 0
-    return Trash(
-        max(first, default=0), {epoch: found.packs for epoch, found in there.items()}, swept
-    )
+    before: Mapping[int, _Epoch] = {}
+    while True:
+        # A listing may miss what is put while it runs, and see what is put a moment later. Whatever
+        # is older than the newest one seen is there when a second listing begins.
+        first = _epochs(sealed)
+        contents = {epoch: _read(sealed, epoch) for epoch in sorted(first | _epochs(sealed))}
+        there = {epoch: found for epoch, found in contents.items() if found is not None}
+        newest = max(_followed(there), default=0)
+        if newest == max(there, default=0) or there.keys() == before.keys():
+            break
+        before = there  # epochs went while they were read, or somebody forged one
+    packs = {epoch: found.packs for epoch, found in there.items()}
+    swept = there[newest].swept if newest else 0
+    return Trash(max((epoch for epoch in first if epoch <= newest), default=0), packs, swept)
 
 
 def newest_epoch(sealed: SealedStore) -> int:
-    """As `Trash.newest`, from one listing: for who refers to no pack of its own accord."""
+    """The highest number, forged or not, from one listing: for who refers to no pack of its own
+    accord."""
     return max(_epochs(sealed), default=0)
 
 
@@ -116,12 +128,24 @@ class _Epoch(NamedTuple):
     swept: int
 
 
+def _followed(there: Mapping[int, _Epoch]) -> Iterator[int]:
+    """Epochs below which all are there that must have been when they were put. Below others one may
+    yet be put, and who says to have seen those would not have seen it."""
+    run_from = 0
+    for epoch in sorted(there):
+        run_from = run_from if epoch - 1 in there else epoch
+        if run_from <= there[epoch].swept + 1:
+            yield epoch
+
+
 def _read(sealed: SealedStore, epoch: int) -> _Epoch | None:
     key = object_key(Kind.TRASH, _name(epoch))
     try:
         record = sealed.get_record(Kind.TRASH, _name(epoch))
     except ObjectMissing:
         return None  # emptied between listing and reading: its packs are gone
+    except (ObjectDamaged, UnknownFormat) as error:
+        raise type(error)(f"{error}; {STUCK}") from error
     if record.natural("epoch") != epoch or epoch >= _EPOCH_MAX:
         raise ObjectDamaged(f"{key}: says another epoch than its name, or an impossible one")
     swept = 0 if record.optional("swept", int) is None else record.natural("swept")

@@ -29,10 +29,10 @@ def test_nothing_there(repository: Repository) -> None:
 
 def test_all_trash_counts_and_the_highest_epoch(repository: Repository) -> None:
     put_trash(repository, f"{2:016x}", epoch=2, packs=[ROW])
-    put_trash(repository, f"{10:016x}", epoch=10, packs=[b"\x04" + b"n" * 16])
-    put_trash(repository, f"{3:016x}", epoch=3, packs=[])
+    put_trash(repository, f"{11:016x}", epoch=11, packs=[b"\x04" + b"n" * 16], swept=9)
+    put_trash(repository, f"{10:016x}", epoch=10, packs=[])
     found = read_exclusions(repository.sealed)
-    assert found.epoch == 10
+    assert found.epoch == 11
     assert found.trashed == {PACK, NODES}
 
 

@@ -104,8 +104,21 @@ def test_an_epoch_that_says_it_is_over_itself(repository: Repository) -> None:
 def test_the_newest_epoch_is_the_highest_that_is_there(repository: Repository) -> None:
     assert newest_epoch(repository.sealed) == 0
     for epoch in (9, 10, 0x1F):
-        put_trash(repository.sealed, epoch, {DATA}, 0, BY, NOON)
+        put_trash(repository.sealed, epoch, {DATA}, epoch - 1, BY, NOON)
     assert newest_epoch(repository.sealed) == read_trash(repository.sealed).newest == 0x1F
+
+
+def test_an_epoch_whose_predecessors_are_missing_was_not_seen(repository: Repository) -> None:
+    """It is forged: one may yet be put below it, which nobody has seen. What it names is excluded
+    all the same, and what it says of others does not count until they are all there."""
+    put_trash(repository.sealed, 1, {DATA}, 0, BY, NOON)
+    put_trash(repository.sealed, 3, {NODES}, 1, BY, NOON)
+    trash = read_trash(repository.sealed)
+    assert (trash.newest, trash.swept, trash.waiting) == (1, 0, [1, 3])
+    assert trash.packs == {DATA, NODES}
+    assert put_trash(repository.sealed, 2, {NODES}, 0, BY, NOON)
+    trash = read_trash(repository.sealed)
+    assert (trash.newest, trash.swept) == (3, 1)
 
 
 def test_what_has_no_name_of_an_epoch_is_passed_over(repository: Repository) -> None:

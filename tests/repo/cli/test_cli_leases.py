@@ -20,7 +20,7 @@ def test_who_is_there(agent: CommandLine) -> None:
     repository = opened(agent)
     Lease(repository.sealed, SESSION, LeaseTerms(MOUNT, 1), repository.clock)
     Lease(repository.sealed, DEAD, LeaseTerms(MOUNT, 3), lambda: 0.0)
-    put_trash(repository.sealed, 3, (), 0, bytes(16), 0.0)
+    put_trash(repository.sealed, 3, (), 2, bytes(16), 0.0)
     heading, alive, dead = agent.run("leases").out.splitlines()
     assert heading.split()[:3] == ["session", "purpose", "host"]
     assert alive.split()[0] == SESSION.hex()[:8]

@@ -4,9 +4,11 @@ delete nothing that is needed."""
 from __future__ import annotations
 
 import secrets
+from contextlib import ExitStack
 
 import pytest
 
+from backpoint_repo.backup_session import BackupSession, DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.collecting import marking, rescue
 from backpoint_repo.exclusions import mark_damaged
@@ -228,7 +230,32 @@ def test_trash_of_everything_again_and_again(half: Scene) -> None:
         half.collect()
         half.assert_whole()
     half.assert_tidy()
-    assert read_trash(half.sealed).newest >= (1 << 40) + 5
+    assert len(keys_of(half.store, Kind.TRASH)) == 4
+
+
+def test_an_epoch_far_ahead_while_a_collector_looks(scene: Scene) -> None:
+    """A backup begins after that, and says so. The collector publishes below it what the backup
+    refers to; all may seem to be seen and over, and still the backup must learn of it."""
+    disk = filled_disk(1)
+    scene.remove(scene.point("a", disk))
+    with ExitStack() as held:
+        sessions: list[BackupSession] = []
+
+        def ahead() -> None:
+            put_trash(scene.sealed, 2, [], 0, HOSTILE, 1.0)
+            backup = held.enter_context(reopened(scene.repository).begin_backup("b"))
+            backup.store_disk(DiskJob("disk0", disk), lambda _: None)
+            sessions.append(backup)
+
+        report = scene.collect(scene.meddled("put", "trash/", ahead))
+        assert (report.epoch, report.freed_packs) == (1, 0)
+        assert "backup on" in report.waiting[0].by[0]
+        put_trash(scene.sealed, 3, [], 2, HOSTILE, 1.0)
+        scene.collect()
+        made = sessions[0].publish(time=None, label="")
+    scene.contents[made.point_id] = disk.content(0, disk.size)
+    scene.collect()
+    scene.assert_whole()
 
 
 def test_trash_that_claims_others_are_over(scene: Scene) -> None:

@@ -81,6 +81,9 @@ class CommandServer:
         with self._starting:
             self._count += 1
             out, err = (self._outputs / f"{self._count}.{end}" for end in ("out", "err"))
+            # Here: the child may be killed before it has done anything.
+            out.touch()
+            err.touch()
             self._started.clear()
             request = json.dumps([words, str(out), str(err)])
             print(request, file=self._process.stdin, flush=True)

@@ -50,7 +50,7 @@ class Sight:
     @property
     def swept(self) -> int:
         """The epoch up to which all packs are gone, as `put_trash` wants it."""
-        return min(self.waiting, default=self.trash.newest + 1) - 1
+        return min([*self.waiting, self.trash.newest + 1]) - 1
 
 
 class Workplace:

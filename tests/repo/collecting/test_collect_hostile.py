@@ -16,6 +16,7 @@ from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index import Index, stored_packs
 from backpoint_repo.index_segment import Location, PackRef
 from backpoint_repo.keyring import DATA_KEY_SIZE, data_key_id
+from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
 from backpoint_repo.map_node import leaf_of
 from backpoint_repo.node_reader import node_id_of
 from backpoint_repo.pack import PackBuilder
@@ -231,6 +232,23 @@ def test_trash_of_everything_again_and_again(half: Scene) -> None:
         half.assert_whole()
     half.assert_tidy()
     assert len(keys_of(half.store, Kind.TRASH)) == 4
+
+
+def test_packs_of_an_epoch_far_ahead_that_must_wait(half: Scene) -> None:
+    """Somebody is there who has not seen it. What honest epochs say of what is over stays true."""
+    put_trash(half.sealed, 9, list(stored_packs(half.sealed)), 0, HOSTILE, 1.0)
+    half.point("b", filled_disk(5))
+    terms = LeaseTerms(BACKUP, 0)
+    lease = Lease(half.sealed, b"w" * 16, terms, half.repository.clock)
+    for seed in (6, 7):
+        half.remove(half.point("c", filled_disk(seed)))
+        half.collect()
+    assert read_trash(half.sealed).newest == 2
+    assert read_trash(half.sealed).swept == 0
+    lease.release()
+    half.collect()
+    half.assert_whole()
+    half.assert_tidy()
 
 
 def test_an_epoch_far_ahead_while_a_collector_looks(scene: Scene) -> None:

@@ -22,13 +22,15 @@ class PackStanding:
         """sizes: every pack there is and its bytes; not to be changed by anybody from now on."""
         self._sizes = sizes
         self._own: set[PackRef] = set()
+        self._inherited: set[PackRef] = set()
         self._short: set[PackRef] = set()
         self._measured: set[IndexTable] = set()
 
     def copy(self) -> PackStanding:
-        """One that goes its own way from here."""
+        """One that goes its own way from here. Own packs are believed in until it is given a
+        listing: no lease protects them from then on that it knows of."""
         other = PackStanding(self._sizes)
-        other._own, other._short = set(self._own), set(self._short)
+        other._inherited, other._short = self._own | self._inherited, set(self._short)
         other._measured = set(self._measured)
         return other
 
@@ -44,7 +46,7 @@ class PackStanding:
 
     def stands(self, pack: PackRef) -> bool:
         """Whether one pack does, as far as the tables say that were asked for so far."""
-        if self._sizes is None or pack in self._own:
+        if self._sizes is None or pack in self._own or pack in self._inherited:
             return True
         return pack in self._sizes and pack not in self._short
 

@@ -119,7 +119,10 @@ def test_a_writer_relies_only_on_packs_that_it_has_seen(repository: Repository) 
     stale.add([(content_id(0), Location(PACKS[1], 8, 10))])
     writer.refresh()
     assert writer.known(ids).tolist() == [True, True, True], "what it wrote itself is there"
-    assert writer.fork().known(ids).tolist() == [True, True, True]
+    other = writer.fork()
+    assert other.known(ids).tolist() == [True, True, True]
+    other.adopt_unlisted_packs()
+    assert other.known(ids).tolist() == [False, True, False], "another session lists for itself"
 
 
 def test_a_pack_that_lost_its_end_is_not_relied_on(repository: Repository) -> None:

@@ -137,3 +137,34 @@ def test_the_thread_that_refreshes_ends_with_the_lease(
     thread.join(10)
     assert not thread.is_alive()
     assert REFRESH_S * 5 < LIFETIME_S
+
+
+def test_a_lease_that_stands_is_not_lost(repository: Repository, clock: StandingClock) -> None:
+    lease = Lease(repository.sealed, SESSION, LeaseTerms(BACKUP, 0), clock)
+    for act in (lease.look, lease.refresh, lease.look):
+        act()
+        assert not lease.lost
+    lease.release()
+    lease.look()
+    assert not lease.lost
+
+
+@pytest.mark.parametrize("by_refresh", [False, True])
+def test_a_lease_that_somebody_ended_is_lost_for_good(
+    repository: Repository, clock: StandingClock, by_refresh: bool
+) -> None:
+    """Also where it stands again under its next number: what happened in between is not known."""
+    lease = Lease(repository.sealed, SESSION, LeaseTerms(BACKUP, 0), clock)
+    (name,) = names(repository)
+    repository.sealed.delete(Kind.LEASE, name)
+    if by_refresh:
+        lease.refresh()
+    else:
+        lease.look()
+    assert lease.lost
+    lease.refresh()
+    lease.look()
+    assert lease.lost
+    assert len(names(repository)) == 1
+    lease.release()
+    assert names(repository) == []

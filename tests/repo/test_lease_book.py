@@ -218,3 +218,31 @@ def test_a_lease_refreshed_under_one_listing_is_seen() -> None:
         (SESSION, 4)
     ]
     assert not store.due
+
+
+class RefreshedUnderTheReading(MemoryStore):
+    """A lease is refreshed so many times just when somebody reads its object."""
+
+    lease: Lease | None = None
+    times = 0
+
+    def get(self, key: str) -> bytes:
+        lease, self.lease = self.lease, None  # which looks at its own object
+        if key.startswith("leases/") and lease is not None and self.times:
+            self.times -= 1
+            lease.refresh()
+        self.lease = lease
+        return super().get(key)
+
+
+@pytest.mark.parametrize("times", [1, 19, 1000])
+def test_a_lease_refreshed_under_the_reading_is_not_missing(times: int) -> None:
+    """Whoever is never quick enough to read it takes it for one that has seen nothing."""
+    store = RefreshedUnderTheReading()
+    repository = new_repository(store)
+    store.lease = Lease(repository.sealed, SESSION, LeaseTerms(BACKUP, 4), repository.clock)
+    store.times = times
+    (lease,) = read_leases(repository.sealed)
+    assert lease.session == SESSION
+    assert bool(lease.problem) is (times == 1000)
+    assert lease.epoch == (0 if times == 1000 else 4)

@@ -77,6 +77,12 @@ class MachineNames:
                 self._give(machine, named or _new(machine, known))
             return self._given[machine.identity]
 
+    def own_name(self, machine: Machine) -> str | None:
+        """Under which points of this very VM stand, by its identity; None where there are none."""
+        with self._lock:
+            named = _by_identity(machine, self._read())
+        return None if named is None else named.name
+
     def published(self, machine: Machine, name: str) -> None:
         """A point of the VM now stands under this name: there is nothing to warn of any more."""
         with self._lock:

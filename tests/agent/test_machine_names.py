@@ -238,3 +238,21 @@ def test_names_are_short_text_and_one_to_one(machines: list[tuple[str, str, str]
         got = names.name_of(machine).name
         assert 0 < len(got.encode()) <= NAME_LIMIT
         assert given_to.setdefault(got, machine.identity) == machine.identity
+
+
+def test_a_replica_in_another_vcenter_has_no_points_of_its_own() -> None:
+    """It would go on with the other one's, were it backed up; until then its jobs' rules have no
+    say over them."""
+    repository = new_repository(MemoryStore())
+    machine = some_machine("web")
+    replica = dataclasses.replace(
+        machine, identity=dataclasses.replace(machine.identity, vcenter=OTHER_VCENTER)
+    )
+    names = MachineNames(repository)
+    assert names.own_name(machine) is None
+    _back_up(repository, machine)
+    renamed = dataclasses.replace(machine, name="web-new")
+    names = MachineNames(reopened(repository))
+    assert names.own_name(replica) is None
+    assert names.own_name(machine) == names.own_name(renamed) == "web"
+    assert names.name_of(replica).name == "web"

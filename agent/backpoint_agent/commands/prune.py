@@ -96,5 +96,6 @@ def _rules(settings: Settings, jobs: list[Job], repository: Repository) -> dict[
             machines = read_inventory(vcenter, account).machines
         rules = rules_of_machines(settings, account, machines)
         wanted = [machine for job in own for machine in taken_by(job, machines)]
-        found |= rules_by_name(rules, wanted, lambda machine: names.name_of(machine).name)
+        # What only looks like the VM of another vCenter (a replica) has no say over its points.
+        found |= rules_by_name(rules, wanted, names.own_name)
     return found

@@ -45,10 +45,11 @@ def taken_by(job: Job, machines: Iterable[Machine]) -> list[Machine]:
 def rules_by_name(
     rules: dict[Identity, list[Rules]],
     machines: Iterable[Machine],
-    name_of: Callable[[Machine], str],
+    name_of: Callable[[Machine], str | None],
 ) -> dict[str, list[Rules]]:
-    """Of these VMs, by the name under which their points stand."""
-    return {name_of(one): rules[one.identity] for one in machines if one.identity in rules}
+    """Of these VMs, by the name under which their points stand; None: there are none of it."""
+    ruled = [(name_of(one), rules[one.identity]) for one in machines if one.identity in rules]
+    return {name: own for name, own in ruled if name is not None}
 
 
 def remove_old_points(

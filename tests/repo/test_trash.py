@@ -153,3 +153,28 @@ def test_an_epoch_that_goes_while_trash_is_read() -> None:
     trash = read_trash(sealed)
     assert dict(trash.epochs) == {2: {NODES}}
     assert (trash.newest, trash.swept) == (2, 1)
+
+
+class SweptUnderTheReading(MemoryStore):
+    """When the first epoch is read, another collector has just put the third, which says that those
+    before are over, and dropped the first."""
+
+    repository: Repository | None = None
+
+    def get(self, key: str) -> bytes:
+        if key.startswith("trash") and self.repository is not None:
+            repository, self.repository = self.repository, None
+            put_trash(repository.sealed, 3, {PackRef(Kind.DATA_PACK, b"3" * 16)}, 2, BY, NOON)
+            drop_trash(repository.sealed, 1)
+        return super().get(key)
+
+
+def test_epochs_that_come_and_go_while_trash_is_read() -> None:
+    """What is left of the first look would say less than is known."""
+    store = SweptUnderTheReading()
+    repository = new_repository(store)
+    put_trash(repository.sealed, 1, {DATA}, 0, BY, NOON)
+    put_trash(repository.sealed, 2, {NODES}, 0, BY, NOON)
+    store.repository = repository
+    trash = read_trash(repository.sealed)
+    assert (trash.newest, trash.waiting, trash.over) == (3, [3], [2])

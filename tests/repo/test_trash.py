@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from backpoint_repo.errors import ObjectDamaged
-from backpoint_repo.format import Kind
+from backpoint_repo.errors import ObjectDamaged, UnknownFormat
+from backpoint_repo.format import HEADER, MAGIC, Kind
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import StoredObject
 from backpoint_repo.store.memory import MemoryStore
-from backpoint_repo.trash import drop_trash, newest_epoch, put_trash, read_trash
+from backpoint_repo.trash import STUCK, drop_trash, newest_epoch, put_trash, read_trash
 from small_repository import NOON, new_repository
 
 BY = b"c" * 16
@@ -178,3 +178,13 @@ def test_epochs_that_come_and_go_while_trash_is_read() -> None:
     store.repository = repository
     trash = read_trash(repository.sealed)
     assert (trash.newest, trash.waiting, trash.over) == (3, [3], [2])
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_trash_that_cannot_be_read_says_what_to_do(repository: Repository, version: int) -> None:
+    """Nothing goes on before somebody has seen to it, so they must be told how."""
+    header = HEADER.pack(MAGIC, Kind.TRASH, version)
+    repository.sealed.store.put(f"trash/{1:016x}", [header + b"whatever"])
+    with pytest.raises((ObjectDamaged, UnknownFormat)) as raised:
+        read_trash(repository.sealed)
+    assert STUCK in str(raised.value)

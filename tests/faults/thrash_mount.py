@@ -256,11 +256,15 @@ class _Reader:
         try:
             with (folder / f"{disk.stem}-flat.vmdk").open("rb", buffering=0) as file:
                 stood = stored.exists()
+                tell = self._ground.processes.tell
+                tell(f"a reader has opened {told['id']}, which {'stands' if stood else 'is gone'}")
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 self._compare(file.fileno(), disk.read_bytes(), f"{folder}/{disk.stem}")
                 self.files += 1
+                tell(f"a reader has read {told['id']}")
         except OSError as error:
             # Opened after the point had gone: nobody has promised that.
+            self._ground.processes.tell(f"a reader of {told['id']}: {error}")
             stood = stored.exists() if stood is None else stood
             if stood and not self._unprotected.is_set():
                 raise Broken(f"{folder} ({told['id']}) cannot be read: {error}") from error

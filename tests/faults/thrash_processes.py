@@ -190,7 +190,7 @@ class Processes:
         self, pid: int, words: tuple[str, ...], end: End, codes: Collection[int], took_s: float
     ) -> None:
         said = f"[{pid}] {words[0]} ended with {end.code}{' (revoked)' if end.revoked else ''}"
-        self.tell(f"{said} {end.out.strip()[-700:]} {_last_line(end.err) if end.code else ''}")
+        self.tell(f"{said} {end.out.strip()[-1500:]} {_last_line(end.err) if end.code else ''}")
         with self._lock:
             how = f"{words[0]} {end.code}{' revoked' if end.revoked else ''}"
             self._counts[how] = self._counts.get(how, 0) + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backpoint_repo.collecting.pack_usage import suspects
 from backpoint_repo.collecting.plan import (
     SMALL,
@@ -82,7 +84,7 @@ def test_what_was_not_looked_into_is_told_why() -> None:
 
 def test_what_a_plan_frees_and_copies() -> None:
     dead = Verdict(usage(1, 0, 400, size=500), "")
-    repack = Verdict(usage(2, 30, 70, size=200), "")
+    repack = Verdict(usage(2, 30, 70, size=100), "")
     kept = Verdict(usage(3, 1000, 1000, size=3000), "")
     plan = CollectionPlan((dead, dead), (repack,), (kept,))
     assert (plan.freed, plan.copied) == (2 * 500 + 70, 30)
@@ -120,6 +122,21 @@ def test_the_most_is_won_for_each_byte_first_and_one_that_does_not_fit_bars_nobo
     assert plan.copied == 301
     assert [at for at, _ in reasons(plan_collection(found, 300).repack)] == [5, 3, 4]
     assert plan_collection(found, 0).repack == ()
+
+
+def test_what_trash_that_is_over_names_is_copied_first() -> None:
+    """However little of it is waste: no writer uses it, and nobody deletes it."""
+    stranded = replace(usage(7, 300, 0), stranded=True)
+    held = replace(usage(8, 300, 0), stranded=True, held="somebody writes to it")
+    dead = replace(usage(9, 0, 300), stranded=True)
+    found = [usage(1, 100, 900), stranded, held, dead]
+    assert [one.pack.name[0] for one in suspects(found, 0)] == [9, 7]
+    assert [one.pack.name[0] for one in suspects(found, None)] == [9, 7, 8, 1]
+    plan = plan_collection(found, 300)
+    assert reasons(plan.dead) == [(9, "nothing needs it")]
+    assert reasons(plan.repack) == [(7, "trash that is over names it")]
+    assert [at for at, _ in reasons(plan.kept)] == [8, 1]
+    assert [at for at, _ in reasons(plan_collection(found, 400).repack)] == [7, 1]
 
 
 def test_twice_what_may_be_copied_is_looked_into() -> None:

@@ -22,7 +22,7 @@ NAME = "lifecycle"
 THIN = "keep the newest of 3 states"
 PRUNE_MANY = "prune 10,000 of 100,000 points"
 COLLECT, REBUILD = "collect, 10 M chunks", "rebuild-index, 10 M chunks"
-PRUNE, CHECK = "prune, 10 M chunks", "check, 10 M chunks"
+PRUNE = "prune, 10 M chunks"
 _POINTS = 100_000
 _QUICK = Layout(vms=4, leaves=390, days=10, changed=11)
 _BIG_DATA = 1 << 30
@@ -84,7 +84,6 @@ def _ten_million(session: Session, archiver: Backpoint) -> Iterator[Row]:
         PRUNE: ("prune", "--keep-last", "5"),
         COLLECT: ("collect", "--max-repack", "0"),
         REBUILD: ("rebuild-index",),
-        CHECK: ("check",),
     }
     for work, words in steps.items():
         drop_caches()

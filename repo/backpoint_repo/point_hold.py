@@ -131,7 +131,7 @@ def held_points(
             found[point_id] = f"a hold on it cannot be read: {error}"
         else:
             if hold is not None and hold.holds_at(now):
-                found[point_id] = f"held: {hold.why}"
+                found[point_id] = f"held: {hold.why}" if hold.why else "held"
     return found
 
 

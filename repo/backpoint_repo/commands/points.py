@@ -104,7 +104,7 @@ def _holds(repository: Repository) -> dict[bytes, list[Hold]]:
     try:
         holds = read_holds(repository.sealed)
     except RepositoryError as error:
-        warn(f"holds cannot be read, so prune removes nothing: {error}")
+        warn(f"not all holds can be read; prune spares such points: {error}")
         return {}
     for hold in holds:
         if hold.holds_at(repository.clock()):

@@ -1,8 +1,8 @@
 """Pruning: what is known of points is gathered, retention decides, and what it gives up is removed.
 
 Gathers holds, proofs, leases and the repository's minimum age. A catalogue is only a cache that a
-hostile agent can write: the points that are to go, and those that stay as the newest, are read
-themselves before anything is decided on them. Decides nothing of its own.
+hostile agent can write: of a VM that is to lose points all are read themselves before anything is
+decided, those that stay and so take a place too. Decides nothing of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Final
 
 from backpoint_repo.catalog import PointSummary, read_point, summarize
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat, UsageError
+from backpoint_repo.format import Kind
 from backpoint_repo.lease_book import read_leases
-from backpoint_repo.point_hold import read_holds
+from backpoint_repo.point_hold import held_points
 from backpoint_repo.point_proof import proof_names, read_history
 from backpoint_repo.policy import read_policy
 from backpoint_repo.repository import Repository
 from backpoint_repo.retention.leftovers import drop_leftovers
 from backpoint_repo.retention.plan import (
-    NEWEST,
-    NEWEST_PROVEN,
     Guards,
     Verdict,
     kept_by_any,
@@ -35,6 +34,7 @@ from backpoint_repo.retention.rules import Rules
 from backpoint_repo.sealed_store import SealedStore
 
 _READERS: Final = 16
+_SHOWN_MAX: Final = 10
 _DOUBTFUL: Final = "its proof cannot be read"
 
 
@@ -54,8 +54,7 @@ class PrunePlan:
 def plan_prune(repository: Repository, rules: Mapping[str, Sequence[Rules]]) -> PrunePlan:
     """rules: by name of a VM; what one of its rules keeps is kept. Other VMs are left alone.
 
-    Raises ObjectDamaged and UnknownFormat where a hold or a policy cannot be read, and what a store
-    raises.
+    Raises ObjectDamaged and UnknownFormat where a policy cannot be read, and what a store raises.
     """
     sealed, now = repository.sealed, repository.clock()
     min_age_s = read_policy(sealed).min_age_s
@@ -63,20 +62,21 @@ def plan_prune(repository: Repository, rules: Mapping[str, Sequence[Rules]]) -> 
     spared = {lease.session: [UNDER_WAY] for lease in read_leases(sealed)}
     points = {point.point_id: point for point in repository.catalog.refresh()}
     unreadable = dict(repository.catalog.broken)
-    for hold in read_holds(sealed):
-        if hold.holds_at(now):
-            spared.setdefault(hold.point_id, []).append(f"held: {hold.why}")
+    for point_id, why in held_points(sealed, sealed.names(Kind.NOTE), points, now).items():
+        spared.setdefault(point_id, []).append(why)
     proofs = _Proofs(sealed)
     seen: set[bytes] = set()
     while True:
-        verdicts: list[Verdict] = []
+        verdicts, unseen = list[Verdict](), set[bytes]()
         for own in _by_vm(points.values(), rules):
             proven, doubtful = proofs.newest_good(newest_first(own, now))
             guards = Guards(proven, _joined(spared, doubtful))
             terms = (now, min_age_s, guards)
             plans = [plan_retention(own, one, *terms) for one in rules[own[0].vm]]
-            verdicts += kept_by_any(plans)
-        unseen = {one.point.point_id for one in verdicts if _rests_on(one)} - seen
+            joined = kept_by_any(plans)
+            if not all(one.keep for one in joined):
+                unseen |= {point.point_id for point in own} - seen
+            verdicts += joined
         if not unseen:
             return PrunePlan(verdicts, unreadable)
         _read_again(sealed, unseen, points, unreadable)
@@ -111,7 +111,8 @@ def chosen_vms(points: Iterable[PointSummary], patterns: Sequence[str]) -> list[
         # A name is a name first, whatever signs are in it.
         found = [pattern] if pattern in names else [n for n in names if fnmatchcase(n, pattern)]
         if not found:
-            raise UsageError(f"no points of a VM named {pattern!r}")
+            known = ", ".join(names[:_SHOWN_MAX]) or "none at all"
+            raise UsageError(f"no points of a VM named {pattern!r}; there are: {known}")
         chosen |= set(found)
     return sorted(chosen)
 
@@ -155,11 +156,6 @@ class _Proofs:
             good = any(proof.ok for proof in history.proofs)
             self._known[point_id] = None if history.unreadable else good
         return self._known[point_id]
-
-
-def _rests_on(verdict: Verdict) -> bool:
-    """Whether it must be certain what this point is: it goes, or others go because of it."""
-    return not verdict.keep or not {NEWEST, NEWEST_PROVEN}.isdisjoint(verdict.reasons)
 
 
 def _joined(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backpoint_repo.errors import ObjectDamaged
@@ -118,7 +120,8 @@ def test_the_minimum_age_holds_and_a_broken_policy_stops() -> None:
         kept(repository)
 
 
-def test_holds_count_until_they_end_and_a_broken_one_stops() -> None:
+def test_holds_count_until_they_end_and_a_broken_one_holds() -> None:
+    """It may say that its point must stay; nothing of the others."""
     repository, clock, ids = made()
     holder = "00112233445566ff"
     put_hold(repository.sealed, Hold(ids[0], holder, "", NOON, clock.now + DAY))
@@ -127,8 +130,19 @@ def test_holds_count_until_they_end_and_a_broken_one_stops() -> None:
     clock.now += DAY
     assert kept(repository) == {ids[1], ids[4]}
     put_note(repository.sealed, PointNote(ids[2], f"hold{holder}", NOON, {}))
-    with pytest.raises(ObjectDamaged):
-        kept(repository)
+    assert kept(repository) == {ids[1], ids[2], ids[4]}
+    plan = plan_prune(repository, LAST)
+    (reason,) = next(one.reasons for one in plan.verdicts if one.point.point_id == ids[2])
+    assert reason.startswith("a hold on it cannot be read")
+
+
+def forge_catalogue(repository: Repository, rows: list[list[Any]]) -> None:
+    # Only where many points are not known yet is a catalogue read.
+    rows += [[n.to_bytes(16, "big")] for n in range(100)]
+    for n in range(100):
+        void = encode_record({"revoked": NOON, "by": bytes(16)})
+        repository.sealed.put(Kind.VOID, n.to_bytes(16, "big").hex(), void)
+    repository.sealed.put(Kind.CATALOG, "ab" * 16, encode_record({"points": rows}))
 
 
 def test_a_lying_catalogue_makes_no_point_go() -> None:
@@ -137,15 +151,24 @@ def test_a_lying_catalogue_makes_no_point_go() -> None:
     real = {point.point_id: point for point in repository.catalog.refresh()}
     rows = [list(real[own]._replace(time=1.0, created=1.0, generation=0)) for own in ids[2:]]
     rows += [list(real[ids[0]]._replace(generation=99))]
-    # Only where many points are not known yet is a catalogue read.
-    rows += [[n.to_bytes(16, "big")] for n in range(100)]
-    for n in range(100):
-        void = encode_record({"revoked": NOON, "by": bytes(16)})
-        repository.sealed.put(Kind.VOID, n.to_bytes(16, "big").hex(), void)
-    repository.sealed.put(Kind.CATALOG, "ab" * 16, encode_record({"points": rows}))
+    forge_catalogue(repository, rows)
     claimed = {p.point_id: p.time for p in reopened(repository).catalog.refresh()}
     assert claimed[ids[4]] == 1.0
     assert kept(repository) == {ids[4]}
+
+
+def test_a_lying_catalogue_puts_no_old_point_in_the_place_of_newer_ones() -> None:
+    """It claims that the two oldest were made just before the newest, which is as it says."""
+    repository, _, ids = made()
+    real = {point.point_id: point for point in repository.catalog.refresh()}
+    newest = real[ids[4]]
+    rows = []
+    for at, own in enumerate(ids[:2]):
+        moved = real[own]._replace(time=newest.time - 1 - at, created=newest.created - 1)
+        rows.append(list(moved._replace(generation=newest.generation)))
+    forge_catalogue(repository, rows)
+    plan = plan_prune(reopened(repository), {"web": [Rules(last=3)]})
+    assert {point.point_id for point in plan.doomed} == set(ids[:2])
 
 
 def test_a_rotten_newest_point_is_not_counted_on() -> None:

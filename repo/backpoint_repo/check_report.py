@@ -16,6 +16,18 @@ _MENDED_BY: Final = {
 }
 """Folder -> what clears up a damaged object in it: all it says can be found out again."""
 
+_BY_HAND: Final = {
+    "points": "put them back from a copy of the repository; without one these points are lost: "
+    "delete the objects, so that `backpoint collect` can go on",
+    "trash": "put them back from a copy of the repository; without one delete them while nobody is "
+    "at work (see `backpoint leases`): nothing can be backed up or collected before",
+    "policy": "put them back from a copy of the repository, or delete them and say anew what holds "
+    "(`backpoint protect`, `backpoint parity --set`)",
+    "leases": "`backpoint leases --end SESSION` ends such a session",
+    "notes": "what they said of a point is lost: delete them",
+}
+"""Folder -> what people do about a damaged object in it, where no command does."""
+
 
 @dataclass(frozen=True)
 class DamagedObject:
@@ -27,7 +39,17 @@ class DamagedObject:
     @property
     def mended_by(self) -> str:
         """The command that clears this up at no loss of data; empty where there is none."""
-        return _MENDED_BY.get(self.key.partition("/")[0], "")
+        return _MENDED_BY.get(self.folder, "")
+
+    @property
+    def by_hand(self) -> str:
+        """What to do where no command clears it up; empty where nothing can be said."""
+        return _BY_HAND.get(self.folder, "")
+
+    @property
+    def folder(self) -> str:
+        """Of its key."""
+        return self.key.partition("/")[0]
 
 
 @dataclass(frozen=True)

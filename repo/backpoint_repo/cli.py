@@ -10,6 +10,7 @@ command itself.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -21,13 +22,15 @@ from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
 from backpoint_repo.command_parser import CommandParser
-from backpoint_repo.errors import BackpointError, UsageError
+from backpoint_repo.errors import BackpointError, RepositoryError, UsageError
 from backpoint_repo.terminal import say
 
 GROUP: Final = "backpoint.commands"
 BUG: Final = 70
 """sysexits' EX_SOFTWARE. Python's own 1 would read as `check` finding damage."""
 _BY_SIGNAL: Final = 128
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Where our output goes to a file on a full disk; what a store says of itself is a StoreFull."""
 
 _DESCRIPTION: Final = """\
 Deduplicating, sealed backups of virtual machines; every restore point mounted as files.
@@ -57,12 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; the interpreter's own flush at exit must find nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BY_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return _bug()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"cannot write what there is to tell: {error.strerror}")
+        return RepositoryError.exit_code
     except Exception:
-        # Not hidden behind -v: what happens once may not happen again when asked to.
-        traceback.print_exc()
-        say("this is a bug in backpoint; please report it with the lines above")
-        return BUG
+        return _bug()
     return code
+
+
+def _bug() -> int:
+    """An exception of no class of ours is being handled."""
+    # Not hidden behind -v: what happens once may not happen again when asked to.
+    traceback.print_exc()
+    say("this is a bug in backpoint; please report it with the lines above")
+    return BUG
 
 
 def find_commands() -> dict[str, EntryPoint]:

@@ -28,6 +28,8 @@ a VOID in its place."""
 _AHEAD_MAX_S: Final = 86400.0
 """A lease refreshed later than a day from now would never expire."""
 _LIFETIME_MAX_S: Final = 86400.0
+_SHOWN_MAX: Final = 64
+"""Letters of a host's name: what strangers write can be of any length."""
 _TRIES: Final = 20
 """Readings of the list while leases are refreshed under it: one a minute each."""
 
@@ -61,7 +63,8 @@ class HeldLease:
         """For people."""
         if self.problem:
             return f"session {self.session.hex()[:8]} (its lease cannot be read: {self.problem})"
-        return f"{self.purpose} on {self.host}, process {self.pid} ({self.session.hex()[:8]})"
+        who = f"{self.purpose[:_SHOWN_MAX]} on {self.host[:_SHOWN_MAX]}"
+        return f"{who}, process {self.pid} ({self.session.hex()[:8]})"
 
 
 def read_leases(sealed: SealedStore) -> list[HeldLease]:

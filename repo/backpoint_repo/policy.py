@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UsageError
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat, UsageError
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.point import is_calendar_time
 from backpoint_repo.record import Record, encode_record
@@ -24,6 +24,10 @@ MIN_AGE_MAX_S: Final = 100 * 365 * 86400.0
 """A century: whatever is longer was a slip or malice, and could never be taken back."""
 DATA_MAX: Final = 100
 SPARE_MAX: Final = 20
+_STUCK: Final = (
+    "it may ask that points stay, so none is removed before it is put back from a copy of the "
+    "repository, or deleted and `backpoint protect` told anew"
+)
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _PARITY: Final = re.compile(r"(\d{1,3})\+(\d{1,3})", re.ASCII)
 
@@ -64,6 +68,8 @@ def read_policy_objects(sealed: SealedStore) -> list[PolicyObject]:
             record = sealed.get_record(Kind.POLICY, name)
         except ObjectMissing:
             continue  # by somebody's own hand: no program deletes one
+        except (ObjectDamaged, UnknownFormat) as error:
+            raise type(error)(f"{error}; {_STUCK}") from error
         found.append(_decoded(record, name))
     return sorted(found, key=lambda one: (one.set, one.name))
 

@@ -1,4 +1,4 @@
-"""Sizes, rates and durations as people write them; bytes and seconds everywhere else.
+"""Sizes, rates, durations and counts as people write them; bytes and seconds everywhere else.
 
 Units are binary: 64K, 64KiB and 65536 are the same size.
 """
@@ -53,6 +53,11 @@ def format_size(size: float) -> str:
 def format_rate(bytes_per_s: float) -> str:
     """`250.0 MiB/s`."""
     return f"{format_size(bytes_per_s)}/s"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 pack`, `2 packs`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -130,7 +130,11 @@ class Marking:
         roots, chunks = list[_Root](), list[bytes]()
         for point in points:
             key = object_key(Kind.POINT, point.point_id.hex())
-            who = (key, f"{key} (of {point.vm})", "heal that point, or remove it")
+            who = (
+                key,
+                f"{key} (of {point.vm})",
+                "heal that point, or remove it (prune, or delete that object)",
+            )
             roots += [_Root(disk.size, disk.root, *who) for disk in point.disks]
             chunks += [chunk for file in point.files for chunk in file.chunks]
         self._walk(roots)
@@ -153,7 +157,7 @@ class Marking:
             raise ContentUnknown(
                 key,
                 f"{key} cannot be read, so what it needs is not known and nothing can be deleted "
-                f"({error}): heal it, or remove it",
+                f"({error}): put that object back from a copy of the repository, or delete it",
             ) from error
 
     def _walk(self, roots: Sequence[_Root]) -> None:

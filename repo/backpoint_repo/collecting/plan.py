@@ -74,7 +74,7 @@ class CollectionPlan:
     def freed(self) -> int:
         """Bytes that the repository becomes smaller."""
         return sum(verdict.usage.size for verdict in self.dead) + sum(
-            verdict.usage.waste for verdict in self.repack
+            verdict.usage.size - verdict.usage.live for verdict in self.repack
         )
 
     @property

@@ -80,7 +80,7 @@ def _report(args: argparse.Namespace, report: CheckReport) -> None:
         print_damage,
         print_notes,
     )
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
     from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
@@ -90,13 +90,20 @@ def _report(args: argparse.Namespace, report: CheckReport) -> None:
     print_damage(report.damaged, report.hurt, report.unreadable)
     print_advice(report.damaged, report.hurt, report.marked)
     if report.in_trash:
-        print_line(f"{report.in_trash} packs wait in trash; `backpoint collect` deletes them")
+        waiting = counted(report.in_trash, "pack")
+        print_line(f"{waiting} in trash; `backpoint collect` deletes what nobody uses any more")
     if ages := ages_text(report.ages):
         print_line(ages)
-    print_line(
-        f"{report.points} points, {report.packs} packs, {report.chunks} chunks examined, "
-        f"{format_size(report.read_bytes)} read: {_verdict(report)}"
+    examined = ", ".join(
+        counted(count, thing)
+        for count, thing in (
+            (report.points, "point"),
+            (report.packs, "pack"),
+            (report.chunks, "chunk"),
+        )
     )
+    read = format_size(report.read_bytes)
+    print_line(f"{examined} examined, {read} read: {_verdict(report)}")
 
 
 def _verdict(report: CheckReport) -> str:

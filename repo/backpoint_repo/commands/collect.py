@@ -6,15 +6,20 @@ import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from backpoint_repo.command_parser import describe
-from backpoint_repo.errors import UsageError
+from backpoint_repo.errors import StoreFull, UsageError
 from backpoint_repo.sizes import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from backpoint_repo.collecting.plan import CollectionPlan
     from backpoint_repo.collecting.report import CollectReport
+    from backpoint_repo.repository import Repository
 
 HELP: Final = "give back the space of what no point needs"
 DAMAGED: Final = 1
+ROOM: Final = (
+    "giving space back needs a little itself: move something else away, or delete the objects in "
+    "readings/ and catalog/ of the repository, which only save time"
+)
 
 _DESCRIPTION: Final = """
 Delete packs that no point needs any more, and compact packs of which little is needed. Backups,
@@ -75,14 +80,19 @@ def run(args: argparse.Namespace) -> int:
 
     repository = open_from(args)
     terms = CollectTerms(args.max_repack, args.wait, args.dry_run)
-    with steps("collecting", as_json=args.json) as shown:
-        report = collect(repository, terms, shown, time.sleep)
+    try:
+        with steps("collecting", as_json=args.json) as shown:
+            report = collect(repository, terms, shown, time.sleep)
+    except StoreFull as error:
+        raise StoreFull(f"{error}; {ROOM}") from error
     if args.json:
         from backpoint_repo.terminal import print_record
 
         print_record(_record(report, args.dry_run))
     else:
         _tell(report, args.dry_run)
+        if report.freed_packs or report.copied:
+            _tell_parity(repository)
     if report.stopped:
         return RepositoryError.exit_code
     return DAMAGED if report.damaged else 0
@@ -103,7 +113,7 @@ def _duration(text: str) -> float:
 
 
 def _tell(report: CollectReport, dry_run: bool) -> None:
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
     from backpoint_repo.terminal import print_line, warn
 
     for note in (*report.notes, *(f"ended, no sign of life: {who}" for who in report.revoked)):
@@ -112,23 +122,42 @@ def _tell(report: CollectReport, dry_run: bool) -> None:
         _print_plan(report.plan)
     elif not dry_run:
         print_line(
-            f"{report.freed_packs} packs deleted, {format_size(report.freed)}; "
-            f"{format_size(report.copied)} copied to compact"
+            f"{counted(report.freed_packs, 'pack')} deleted, {format_size(report.freed)}; "
+            f"{format_size(report.copied)} copied to compact: {_balance(report)}"
         )
     for pinned in report.pinned:
         print_line(f"pinned: {format_size(pinned.size)} of removed points, by {pinned.by}")
     for waiting in report.waiting:
         by = ", ".join(waiting.by) or "the next collection"
+        packs = f"{counted(waiting.packs, 'pack')}, {format_size(waiting.size)}"
         print_line(
-            f"waiting: {waiting.packs} packs, {format_size(waiting.size)}, for {by}; end it, or "
-            "run collect again when it has gone on"
+            f"waiting: {packs}, for {by}; end it, or run collect again when it has gone on (see "
+            "`backpoint leases`)"
             if waiting.by
-            else f"in trash: {waiting.packs} packs, {format_size(waiting.size)}, for {by}"
+            else f"in trash: {packs}, for {by}"
         )
     for line in report.damaged:
         print_line(f"damaged: {line}")
     for line in report.stopped:
         print_line(f"stopped: {line}")
+
+
+def _balance(report: CollectReport) -> str:
+    """What is left of what was deleted. Copies come first, and go on counting twice for as long as
+    somebody is waited for."""
+    from backpoint_repo.sizes import format_size
+
+    less = report.freed - report.copied
+    return f"{format_size(less)} freed" if less >= 0 else f"{format_size(-less)} more for a while"
+
+
+def _tell_parity(repository: Repository) -> None:
+    """Spares that stood for what is gone stand for less now, and what is new has none."""
+    from backpoint_repo.policy import read_policy
+    from backpoint_repo.terminal import print_line
+
+    if read_policy(repository.sealed).parity is not None:
+        print_line("now run `backpoint parity`, which makes spares for what was copied")
 
 
 def _print_plan(plan: CollectionPlan) -> None:
@@ -172,7 +201,8 @@ def _fates(plan: CollectionPlan) -> list[dict[str, Any]]:
             fate["packs"] += 1
             fate["size"] += usage.size
             fate["live"] += usage.live
-            fate["freed"] += {"delete": usage.size, "compact": usage.waste}.get(what, 0)
+            fate["freed"] += 0 if what == "keep" else usage.size
+            fate["freed"] -= usage.live if what == "compact" else 0
     return list(found.values())
 
 
@@ -183,6 +213,7 @@ def _record(report: CollectReport, dry_run: bool) -> dict[str, Any]:
         "freed_packs": report.freed_packs,
         "freed": report.freed,
         "copied": report.copied,
+        "net": report.freed - report.copied,
         "epoch": report.epoch,
         "trashed_packs": report.trashed_packs,
         "trashed": report.trashed,

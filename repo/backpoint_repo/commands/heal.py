@@ -140,7 +140,7 @@ def _check_vm(args: argparse.Namespace, repository: Repository) -> None:
 
 def _report(args: argparse.Namespace, report: HealReport, ways: list[str]) -> None:
     from backpoint_repo.scrubbing.damage_text import print_damage, print_notes
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
     from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
@@ -151,8 +151,9 @@ def _report(args: argparse.Namespace, report: HealReport, ways: list[str]) -> No
     for item in report.healed:
         if item.chunks or item.nodes:
             print_line(f"healed {_counted(item.chunks, item.nodes)} {item.way}")
+    wanted = _counted(report.chunks, report.nodes)
     print_line(
-        f"{report.points} points examined, {_counted(report.chunks, report.nodes)} wanted, "
+        f"{counted(report.points, 'point')} examined, {wanted} wanted, "
         f"{format_size(report.stored)} stored: {_verdict(args, report)}"
     )
     for line in _advice(args, report, ways):
@@ -172,6 +173,8 @@ def _advice(args: argparse.Namespace, report: HealReport, ways: list[str]) -> li
     if args.dry_run and report.lost:
         places = ["in this repository's copies and parity packs", *ways]
         return [f"heal would look {', then '.join(places)}"]
+    if report.broken:
+        return sorted({broken.by_hand for broken in report.broken})
     if report.lost:
         vms = ", ".join(sorted({hurt.vm for hurt in report.lost})[:_VMS_SHOWN_MAX])
         other = "" if ways else "; --from a disk or another repository may have it"
@@ -181,10 +184,10 @@ def _advice(args: argparse.Namespace, report: HealReport, ways: list[str]) -> li
 
 def _counted(chunks: int, nodes: int) -> str:
     """`12 chunks and 1 map node`."""
+    from backpoint_repo.sizes import counted
+
     parts = [
-        f"{count} {what}{'' if count == 1 else 's'}"
-        for count, what in ((chunks, "chunk"), (nodes, "map node"))
-        if count
+        counted(count, what) for count, what in ((chunks, "chunk"), (nodes, "map node")) if count
     ]
     return " and ".join(parts) or "nothing"
 

@@ -10,8 +10,10 @@ from backpoint_repo.command_parser import describe
 if TYPE_CHECKING:
     from backpoint_repo.lease_book import HeldLease
     from backpoint_repo.repository import Repository
+    from backpoint_repo.sealed_store import SealedStore
 
 HELP: Final = "who uses the repository now"
+_SHOWN_MAX: Final = 64
 
 _DESCRIPTION: Final = """
 List the leases: every backup, mount, restore and collection that is under way, where it runs, when
@@ -46,12 +48,11 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.lease_book import read_leases
     from backpoint_repo.opening import open_from
     from backpoint_repo.terminal import print_record, say
-    from backpoint_repo.trash import read_trash
 
     repository = open_from(args)
     if args.end is not None:
         return _end(repository, args.end, as_json=args.json)
-    newest = read_trash(repository.sealed).newest
+    newest = _newest_epoch(repository.sealed)
     leases = read_leases(repository.sealed)
     now = repository.clock()
     if args.json:
@@ -63,6 +64,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _newest_epoch(sealed: SealedStore) -> int:
+    """Also where trash cannot be read: then people have to know who is at work."""
+    from backpoint_repo.errors import ObjectDamaged, UnknownFormat
+    from backpoint_repo.terminal import warn
+    from backpoint_repo.trash import newest_epoch, read_trash
+
+    try:
+        return read_trash(sealed).newest
+    except (ObjectDamaged, UnknownFormat) as error:
+        warn(str(error))
+        return newest_epoch(sealed)
+
+
 def _end(repository: Repository, beginning: str, *, as_json: bool) -> int:
     from backpoint_repo.errors import UsageError
     from backpoint_repo.lease_book import read_leases, revoke
@@ -71,8 +85,11 @@ def _end(repository: Repository, beginning: str, *, as_json: bool) -> int:
     leases = read_leases(repository.sealed)
     found = [lease for lease in leases if lease.session.hex().startswith(beginning.lower())]
     if len(found) != 1 or not beginning:
-        some = "no session" if not found else f"{len(found)} sessions"
-        raise UsageError(f"{some} with a lease begin with {beginning!r}; see `backpoint leases`")
+        some = f"{len(found)} sessions" if found else "no session"
+        raise UsageError(
+            f"{some} with a lease {'begin' if found else 'begins'} with {beginning!r}; "
+            "see `backpoint leases`"
+        )
     lease = found[0]
     voided = revoke(repository.sealed, lease.session, bytes(16), repository.clock())
     if as_json:
@@ -102,8 +119,8 @@ def _print_table(leases: list[HeldLease], newest: int, now: float) -> None:
         rows.append(
             (
                 lease.session.hex()[:8],
-                lease.purpose,
-                lease.host,
+                lease.purpose[:_SHOWN_MAX],
+                lease.host[:_SHOWN_MAX],
                 str(lease.pid),
                 str(len(lease.pins) or ""),
                 str(max(0, newest - lease.epoch) or ""),

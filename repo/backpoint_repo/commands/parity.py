@@ -131,18 +131,20 @@ def _run(args: argparse.Namespace, upkeep: Upkeep, scheme: Scheme | None) -> Upk
 
 
 def _cost_text(upkeep: Upkeep, scheme: Scheme) -> str:
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
 
     plan = upkeep.plan
     read, written = plan.read_bytes, plan.written_bytes(scheme[1])
     packs = sum(map(len, plan.build))
     return (
-        f"{packs} packs of {format_size(read)} are to be put into {len(plan.build)} groups: "
+        f"{counted(packs, 'pack')} of {format_size(read)} to be put into "
+        f"{counted(len(plan.build), 'group')}: "
         f"{format_size(written)} of spares to write, {written / read:.0%}"
     )
 
 
 def _tell_plan(args: argparse.Namespace, upkeep: Upkeep, scheme: Scheme | None) -> None:
+    from backpoint_repo.sizes import counted
     from backpoint_repo.terminal import print_line, print_record
 
     plan, coverage = upkeep.plan, upkeep.coverage()
@@ -160,10 +162,11 @@ def _tell_plan(args: argparse.Namespace, upkeep: Upkeep, scheme: Scheme | None) 
     if scheme is not None and plan.build:
         print_line(f"to do: {_cost_text(upkeep, scheme)}")
     if plan.stale:
-        print_line(f"to do: {len(plan.stale)} groups are to be dropped, if all is well")
+        print_line(f"to do: drop {counted(len(plan.stale), 'group')}, if all is well")
 
 
 def _tell_report(args: argparse.Namespace, report: UpkeepReport, scheme: Scheme | None) -> None:
+    from backpoint_repo.sizes import counted
     from backpoint_repo.terminal import print_line, print_record, warn
 
     if args.json:
@@ -178,14 +181,16 @@ def _tell_report(args: argparse.Namespace, report: UpkeepReport, scheme: Scheme 
         return
     for doubt in report.in_doubt:
         warn(doubt)
-    print_line(f"{report.made} groups made, {report.dropped} dropped")
+    print_line(f"{counted(report.made, 'group')} made, {report.dropped} dropped")
     if report.waiting:
-        print_line(f"{report.waiting} groups stay until collect has swept packs of theirs")
+        print_line(
+            f"{counted(report.waiting, 'group')} kept until collect has deleted packs of theirs"
+        )
     _tell_coverage(report.coverage, scheme)
 
 
 def _tell_coverage(coverage: Coverage, scheme: Scheme | None) -> None:
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
     from backpoint_repo.terminal import print_line, warn
 
     for text in (*coverage.hurt, *coverage.problems)[:_SHOWN_MAX]:
@@ -194,12 +199,14 @@ def _tell_coverage(coverage: Coverage, scheme: Scheme | None) -> None:
         print_line("no parity")
         return
     bare = coverage.packs - coverage.covered_packs
-    covered = f"{coverage.covered_packs} packs of {format_size(coverage.covered_bytes)}"
+    covered = f"{counted(coverage.covered_packs, 'pack')} of {format_size(coverage.covered_bytes)}"
     print_line(
-        f"parity {scheme[0]}+{scheme[1]}: {covered} are protected in {coverage.groups} groups; "
-        f"spares take {format_size(coverage.spare_bytes)}, {coverage.cost:.1%}"
+        f"parity {scheme[0]}+{scheme[1]}: {covered} protected, in "
+        f"{counted(coverage.groups, 'group')}; spares take "
+        f"{format_size(coverage.spare_bytes)}, {coverage.cost:.1%}"
     )
-    print_line(f"{bare} packs of {format_size(coverage.bare_bytes)} are not protected")
+    if bare:
+        print_line(f"{counted(bare, 'pack')} of {format_size(coverage.bare_bytes)} not protected")
 
 
 def _record(coverage: Coverage, scheme: Scheme | None) -> dict[str, Any]:

@@ -84,6 +84,8 @@ def prune_and_tell(
     repository: Repository, plan: PrunePlan, *, dry_run: bool, as_json: bool
 ) -> None:
     """Carry a plan out, or only show it. Raises as `apply_prune`."""
+    from backpoint_repo.commands.collect import ROOM
+    from backpoint_repo.errors import StoreFull
     from backpoint_repo.progress import steps
     from backpoint_repo.retention.prune import apply_prune
     from backpoint_repo.retention.removal import Removal
@@ -95,7 +97,10 @@ def prune_and_tell(
     if not dry_run:
         with steps("removing", as_json=as_json) as shown:
             shown.phase("points", len(plan.doomed))
-            removal = apply_prune(repository, plan, shown.advance)
+            try:
+                removal = apply_prune(repository, plan, shown.advance)
+            except StoreFull as error:
+                raise StoreFull(f"{error}; {ROOM}") from error
     if as_json:
         _print_record(plan, removal, dry_run=dry_run)
     elif dry_run:
@@ -168,13 +173,16 @@ def _print_table(verdicts: Sequence[Verdict]) -> None:
 
 
 def _print_outlook(plan: PrunePlan) -> None:
+    from backpoint_repo.sizes import counted
     from backpoint_repo.terminal import print_line
 
     doomed = len(plan.doomed)
-    print_line(f"{doomed} points would be removed, {len(plan.verdicts) - doomed} kept")
+    kept = len(plan.verdicts) - doomed
+    print_line(f"{counted(doomed, 'point')} would be removed, {kept} kept")
 
 
 def _print_removed(plan: PrunePlan, removal: Removal) -> None:
+    from backpoint_repo.sizes import counted
     from backpoint_repo.terminal import print_line, warn
 
     removed = set(removal.removed)
@@ -185,4 +193,6 @@ def _print_removed(plan: PrunePlan, removal: Removal) -> None:
         if why := removal.spared.get(point.point_id):
             warn(f"{point.vm} {point.point_id.hex()[:8]} is not removed: {why}")
     advice = "; `backpoint collect` frees their space" if gone else ""
-    print_line(f"{len(gone)} points removed, {len(plan.verdicts) - len(gone)} kept{advice}")
+    print_line(
+        f"{counted(len(gone), 'point')} removed, {len(plan.verdicts) - len(gone)} kept{advice}"
+    )

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, report: RebuildReport) -> None:
+    from backpoint_repo.sizes import counted
     from backpoint_repo.terminal import print_line, print_record, warn
 
     if args.json:
@@ -84,11 +85,14 @@ def _report(args: argparse.Namespace, report: RebuildReport) -> None:
     for advice in report.advice:
         warn(advice)
     if report.taken_over:
-        print_line(f"{report.taken_over} entries of packs that are damaged or gone are kept from the old index")
+        print_line(
+            f"{report.taken_over} entries of packs that are damaged or gone are kept from the old "
+            "index"
+        )
     would = "would replace" if report.dry_run else "replaced"
     print_line(
-        f"{report.entries} entries of {report.packs} packs: {report.written} new segments {would} "
-        f"{report.replaced}"
+        f"{report.entries} entries of {counted(report.packs, 'pack')}: "
+        f"{counted(report.written, 'new segment')} {would} {report.replaced}"
     )
 
 

@@ -111,7 +111,7 @@ def _report(args: argparse.Namespace, report: ScrubReport) -> None:
         print_damage,
         print_notes,
     )
-    from backpoint_repo.sizes import format_size
+    from backpoint_repo.sizes import counted, format_size
     from backpoint_repo.terminal import print_line, print_record
 
     if args.json:
@@ -131,5 +131,6 @@ def _report(args: argparse.Namespace, report: ScrubReport) -> None:
     print_advice(report.damaged, report.hurt, report.marked)
     if ages := ages_text(report.ages):
         print_line(ages)
-    due = f"{report.due} packs are still due" if report.due else "nothing more is due"
-    print_line(f"{report.packs} packs, {format_size(report.read_bytes)} read; {due}")
+    left = "is" if report.due == 1 else "are"
+    due = f"{counted(report.due, 'pack')} {left} still due" if report.due else "nothing more is due"
+    print_line(f"{counted(report.packs, 'pack')}, {format_size(report.read_bytes)} read; {due}")

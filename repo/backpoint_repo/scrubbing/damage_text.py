@@ -21,7 +21,7 @@ def print_damage(
     damaged: Iterable[DamagedObject], hurt: Iterable[HurtRange], unreadable: Iterable[str]
 ) -> None:
     """A line for each, not too many."""
-    lines = [f"damaged: {found.key}: {found.problem}" for found in damaged]
+    lines = [f"damaged: {_damage_text(found)}" for found in damaged]
     lines += [f"hurt: {_hurt_text(item)}" for item in hurt]
     lines += [f"could not look at: {what}" for what in unreadable]
     for line in lines[:_SHOWN_MAX]:
@@ -33,20 +33,24 @@ def print_damage(
 def print_advice(damaged: Sequence[DamagedObject], hurt: Sequence[HurtRange], marked: int) -> None:
     """What to do about it."""
     if marked:
-        print_line(f"{marked} damaged chunks are marked: the next backup stores them anew")
+        are = "chunk is" if marked == 1 else "chunks are"
+        print_line(f"{marked} damaged {are} marked: the next backup stores what it finds anew")
     if hurt:
         print_line(
-            "`backpoint heal` stores them anew from a live disk or another repository; so does the "
-            "next backup of a disk that still holds them"
+            "`backpoint heal` stores it anew: from parity, another copy, a live disk or another "
+            "repository (--from); so does the next backup of a disk that still holds it"
         )
     folders: dict[str, set[str]] = {}
     for found in damaged:
-        folders.setdefault(found.mended_by, set()).add(f"{found.key.partition('/')[0]}/")
+        folders.setdefault(found.mended_by, set()).add(f"{found.folder}/")
     for command, names in sorted(folders.items()):
         if command:
             print_line(
                 f"`{command}` clears up {' and '.join(sorted(names))}: no data is lost there"
             )
+    for folder, advice in sorted({(found.folder, found.by_hand) for found in damaged}):
+        if advice:
+            print_line(f"{folder}/: {advice}")
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -73,6 +77,11 @@ def damage_record(
         "never_read": ages.never,
         "oldest_reading": ages.oldest,
     }
+
+
+def _damage_text(found: DamagedObject) -> str:
+    """Most problems name the object themselves."""
+    return f"{found.key}: {found.problem.replace(f'{found.key}: ', '')}"
 
 
 def _hurt_text(hurt: HurtRange) -> str:

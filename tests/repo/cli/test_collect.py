@@ -93,7 +93,7 @@ def test_a_point_that_cannot_be_read(pruned: CommandLine) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     said = pruned.run("collect", code=4)
     assert f"stopped: {key} cannot be read" in said.out
-    assert "heal it, or remove it" in said.out
+    assert "put that object back from a copy" in said.out
     assert json.loads(pruned.run("collect", "--json", code=4).out)["stopped"]
 
 

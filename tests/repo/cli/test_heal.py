@@ -28,7 +28,7 @@ def damaged(owner: CommandLine, disk: Path) -> CommandLine:
 def test_nothing_to_heal(owner: CommandLine, disk: Path) -> None:
     back_up(opened(owner), "web01", RawImage(disk))
     said = owner.run("heal", "--from", disk)
-    assert "1 points examined, nothing wanted, 0 B stored: nothing to heal" in said.out
+    assert "1 point examined, nothing wanted, 0 B stored: nothing to heal" in said.out
     assert_clean(opened(owner))
 
 

@@ -43,7 +43,7 @@ def test_a_held_point_stays_until_it_is_unheld(agent: CommandLine, points: list[
     assert agent.run("unhold", "web01@0").out.endswith("is not held by hand any more\n")
     assert read_holds(opened(agent).sealed) == []
     assert "nobody has put a hold" in agent.run("unhold", "web01@0", code=2).error
-    assert "1 points removed" in agent.run("prune", "--keep-last", "1").out
+    assert "1 point removed" in agent.run("prune", "--keep-last", "1").out
 
 
 def test_what_a_live_session_holds_is_told_and_stays(owner: CommandLine, points: list[str]) -> None:

@@ -26,7 +26,8 @@ def test_parity_is_set_kept_up_and_put_off(
     said = agent.run("parity", "--set", "2+1")
     assert "2 packs" in said.err
     assert "to write" in said.err
-    assert "0 packs of 0 B are not protected" in said.out
+    assert "2 packs of 2.0 MiB protected, in 1 group;" in said.out
+    assert "not protected" not in said.out
     assert len(spares_of(owner)) == 1
     owner.run("backup", "image", "--vm", "mail", disk)
     other = disk.with_name("other.raw")

@@ -25,10 +25,10 @@ def test_a_damaged_index_is_made_anew(owner: CommandLine, agent: CommandLine, di
     assert "damaged: index/" in owner.run("check", code=1).out
     before = keys(owner, "index")
     said = agent.run("rebuild-index", "--dry-run")
-    assert "of 2 packs: 1 new segments would replace 1" in said.out
+    assert "of 2 packs: 1 new segment would replace 1" in said.out
     assert keys(owner, "index") == before
     said = agent.run("rebuild-index")
-    assert "of 2 packs: 1 new segments replaced 1" in said.out
+    assert "of 2 packs: 1 new segment replaced 1" in said.out
     assert keys(owner, "index") != before
     assert "clean" in owner.run("check", "--read-data").out
 

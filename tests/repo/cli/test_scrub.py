@@ -52,7 +52,7 @@ def test_rot_is_told_with_what_it_hurts_until_it_is_stored_anew(
 ) -> None:
     name = rot(filled).name
     said = agent.run("scrub", code=1)
-    for part in (f"/{name}: ", "hurt: web@", "disk", "1 damaged chunks are marked", "heal`"):
+    for part in (f"/{name}: ", "hurt: web@", "disk", "1 damaged chunk is marked", "heal`"):
         assert part in said.out
     found = filled.run("scrub", "--json", code=1).record
     assert [item["vm"] for item in found["hurt"]] == ["web"]

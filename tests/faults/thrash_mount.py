@@ -22,6 +22,7 @@ from faults.thrash_disks import State
 from faults.thrash_points import Broken
 from faults.thrash_processes import LIMIT_S, judge_output
 from faults.thrash_work import Ground
+from leftovers import find_leftovers
 
 _READERS: Final = 3
 _PIECE: Final = 48 << 10
@@ -129,13 +130,14 @@ class MountWorker:
             if reader.thread.is_alive():
                 process.kill()
                 raise Broken("a reader of the mount hangs")
-        if process.poll() is None or unprotected.is_set():
+        # Others on this machine look at all mounts now and then, and then it is in use.
+        busy_until = time.monotonic() + _BEGIN_S
+        while process.poll() is None or find_leftovers(within=self._place):
             self._ground.processes.run("umount", str(self._place), codes=(0, 2))
-        try:
-            code = process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise Broken("the mount did not end when it was unmounted") from None
+            if time.monotonic() > busy_until:
+                process.kill()
+                raise Broken("the mount did not end when it was unmounted")
+        code = process.wait()
         self._ground.processes.tell(f"[{process.pid}] the mount ended with {code}")
         if code not in (0, -signal.SIGKILL):
             raise Broken(f"the mount ended with {code}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from faults.thrash_points import Broken, Promise, Promises
 from faults.thrash_processes import End, Processes
 
 _HAND: Final = "hand"
+_BY_MOUNT: Final = re.compile("a point that mount on .* uses needs a map node that cannot be read")
 _CARE: Final = (
     ("scrub", "--oldest-first"),
     ("scrub",),
@@ -137,7 +139,20 @@ def collect(ground: Ground, rng: random.Random) -> None:
         _give_back(ground, rng)
         back_up(ground, rng)
 
-    ground.processes.run(*words, rng=rng, meanwhile=meanwhile)
+    _collect(ground, *words, rng=rng, meanwhile=meanwhile)
+
+
+def _collect(
+    ground: Ground,
+    *words: str,
+    rng: random.Random | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    end = ground.processes.run(*words, rng=rng, codes=(0, 4), meanwhile=meanwhile)
+    # A mount may pin what it opened a moment after it had gone: nothing goes while it has it open.
+    by_mounts = end.code == 4 and bool(end.out) and all(map(_BY_MOUNT.match, end.record["stopped"]))
+    if end.code == 4 and not end.revoked and not by_mounts:
+        raise Broken(f"nothing can be collected: {end}")
 
 
 def _give_back(ground: Ground, rng: random.Random) -> None:
@@ -147,7 +162,7 @@ def _give_back(ground: Ground, rng: random.Random) -> None:
     if rng.random() < 0.5:
         end_the_dead(ground)
     for _ in range(2):
-        ground.processes.run("collect", "--wait", "0s")
+        _collect(ground, "collect", "--wait", "0s")
 
 
 def restore(ground: Ground, rng: random.Random) -> None:

@@ -36,6 +36,8 @@ FILE_FROM: Final = 64 << 10
 """Bytes of payload. Smaller segments are quickly read and merged in memory."""
 _PRINT_SIZE: Final = 32
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
+_ABOVE: Final = 2
+"""Folders above it that are ours too: of the repository, and of all repositories."""
 _ABANDONED_S: Final = 86400.0
 _FOR_ROOT: Final = Path("/var/cache")
 
@@ -146,7 +148,9 @@ class SegmentCache:
             if not make and not self._folder.exists():
                 return False
             try:
-                make_private_folder(self._folder)
+                # Who could write to those above it could put a folder of theirs in its place.
+                for folder in (*reversed(self._folder.parents[:_ABOVE]), self._folder):
+                    make_private_folder(folder)
             except UsageError as error:
                 self._give_up(str(error))
                 return False

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import CONFIG_KEY, FOLDERS, Kind, object_key
-from backpoint_repo.index import stored_packs
+from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import prefixes_of
 from backpoint_repo.pack import PackDirectory
 from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
+from backpoint_repo.trash import read_trash
 
 _FOREIGN: Final = "foreign"
 _KNOWN: Final = {CONFIG_KEY, *FOLDERS.values()}
@@ -49,7 +50,8 @@ class Tally:
     """logical_bytes, allocated_bytes: of all points, as if each were stored by itself.
 
     objects, stored_bytes: number and size of objects by folder ("foreign": not ours).
-    unlisted_packs: in no index segment, left by a writer that died or still writes.
+    unlisted_packs: in no index segment, left by a writer that died or still writes. trashed_packs,
+    trashed_bytes: what a collector is about to delete.
     unreadable: what could not be counted, in words.
     """
 
@@ -61,6 +63,8 @@ class Tally:
     objects: dict[str, int]
     stored_bytes: dict[str, int]
     unlisted_packs: int
+    trashed_packs: int
+    trashed_bytes: int
     unreadable: tuple[str, ...]
 
     @property
@@ -75,8 +79,15 @@ def take_tally(repository: Repository, progress: PhaseProgress) -> Tally:
     points: Sequence[PointSummary] = repository.catalog.refresh()
     repository.index.refresh()
     objects, stored = _count_objects(repository)
-    packs = set(stored_packs(repository.sealed))
+    sizes = dict(pack_sizes(repository.sealed))
+    packs = sizes.keys()
     directories, unreadable = [], list(repository.catalog.broken.values())
+    waiting = list[int]()
+    try:
+        trashed = read_trash(repository.sealed).packs
+        waiting += [size for pack, size in sizes.items() if pack in trashed]
+    except (ObjectDamaged, UnknownFormat) as error:
+        unreadable.append(str(error))
     progress.phase("packs", len(packs))
     for pack in packs:
         progress.advance(1)
@@ -95,6 +106,8 @@ def take_tally(repository: Repository, progress: PhaseProgress) -> Tally:
         objects=dict(objects),
         stored_bytes=dict(stored),
         unlisted_packs=len(packs - repository.index.packs()),
+        trashed_packs=len(waiting),
+        trashed_bytes=sum(waiting),
         unreadable=tuple(unreadable + repository.index.broken_segments),
     )
 

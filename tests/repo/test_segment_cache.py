@@ -49,6 +49,18 @@ def test_nobody_else_can_read_or_write_it(cache: SegmentCache, folder: Path) -> 
     assert list(folder.iterdir()) == [folder / NAME]
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_folder_that_others_can_write_into_is_not_used(folder: Path, level: int) -> None:
+    """Nor one below it: they could put another in its place."""
+    folder.mkdir(parents=True, mode=0o700)
+    folder.parents[level].chmod(0o777)
+    told: list[str] = []
+    cache = SegmentCache(folder, KEY, told.append)
+    assert cache.keep(NAME, PAYLOAD) is None
+    assert not cache.names()
+    assert f"chmod go-w {folder.parents[level]}" in told[0]
+
+
 def test_a_small_segment_makes_no_folder(cache: SegmentCache, folder: Path) -> None:
     assert cache.keep(NAME, PAYLOAD[:-1]) is None
     assert cache.find(NAME) is None

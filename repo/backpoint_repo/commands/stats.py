@@ -15,7 +15,9 @@ HELP: Final = "what the repository holds and what it costs"
 
 _DESCRIPTION: Final = """
 Count points, VMs, chunks and stored bytes. Deduplication is what all points would take, holes left
-out, for each byte of different chunks; compression is plain bytes for each stored one.
+out, for each byte of different chunks; compression is plain bytes for each stored one. What is in
+trash goes with the next `backpoint collect`; what removing points would free, `backpoint collect
+--dry-run` tells after they are removed.
 """
 _EXAMPLES: Final = """
 backpoint stats
@@ -62,6 +64,7 @@ def _fields(tally: Tally) -> Iterator[tuple[str, str]]:
     yield "compression", _times(chunks.compression_ratio)
     yield "chunks stored twice", str(chunks.blobs - chunks.chunks)
     yield "packs in no index", str(tally.unlisted_packs)
+    yield "packs in trash", f"{tally.trashed_packs}, {format_size(tally.trashed_bytes)}"
 
 
 def _times(ratio: float | None) -> str:

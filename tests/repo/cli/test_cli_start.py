@@ -137,6 +137,16 @@ def test_a_reader_that_goes_away_is_no_error(agent: CommandLine) -> None:
     assert err == b""
 
 
+def test_an_output_that_is_full_is_told(agent: CommandLine) -> None:
+    """By one line of ours: the log of a nightly run may lie on the disk that is full."""
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [COMMAND, "stats"], env=agent.environment(), stdout=full, stderr=subprocess.PIPE
+        )
+    assert (run.returncode, run.stderr.count(b"\n")) == (4, 1), run.stderr
+    assert b"No space left" in run.stderr
+
+
 def test_verbose_shows_where_an_error_arose(tmp_path: Path) -> None:
     line = CommandLine(tmp_path, {"BACKPOINT_REPO": str(tmp_path)})
     with line.start("points", "-v") as process:

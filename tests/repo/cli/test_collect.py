@@ -10,6 +10,7 @@ import pytest
 from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.lease import MOUNT, Lease, LeaseTerms
 from backpoint_repo.pin import pin_of
+from backpoint_repo.policy import Policy, put_policy
 from command_line import CommandLine, opened
 from small_repository import assert_clean, back_up, keys_of, read_disk
 from synthetic_disk import SyntheticDisk
@@ -76,6 +77,9 @@ def test_what_others_hold_is_told(pruned: CommandLine) -> None:
     )
     said = pruned.run("collect", "--wait", "0")
     assert "waiting: 2 packs, 2.0 MiB, for mount on" in said.out
+    stats = pruned.run("stats", "--json").record
+    assert stats["trashed_packs"] == 2
+    assert 2 * MIB < stats["trashed_bytes"] < 2.1 * MIB
     assert "end it, or run collect again" in said.out
     repository.sealed.delete(Kind.POINT, point.point_id.hex())
     record = pruned.run("collect", "--wait", "0", "--json").record
@@ -95,6 +99,24 @@ def test_a_point_that_cannot_be_read(pruned: CommandLine) -> None:
     assert f"stopped: {key} cannot be read" in said.out
     assert "put that object back from a copy" in said.out
     assert json.loads(pruned.run("collect", "--json", code=4).out)["stopped"]
+
+
+def test_what_is_freed_is_what_was_said(pruned: CommandLine) -> None:
+    """Also where packs are copied; and spares are called for, where there are to be some."""
+    repository = opened(pruned)
+    back_up(repository, "web01", half := filled(1))
+    half.punch(0, MIB)
+    back_up(repository, "web01", half)
+    put_policy(repository.sealed, Policy(parity=(2, 1)), repository.clock)
+    pruned.run("prune", "web01", "--keep-last", "1")
+    preview = pruned.run("collect", "--dry-run").out.splitlines()[-1]
+    freed = preview.partition(" would be freed")[0]
+    copied = preview.partition("freed, ")[2].partition(" copied")[0]
+    assert copied.startswith("1.0 MiB")
+    said = pruned.run("collect", "--wait", "0").out.splitlines()
+    assert said[0].endswith(f"; {copied} copied to compact: {freed} freed")
+    assert said[1].startswith("now run `backpoint parity`")
+    assert_clean(opened(pruned))
 
 
 def test_damage_that_is_in_the_way(pruned: CommandLine) -> None:

@@ -60,7 +60,6 @@ def test_an_open_file_of_a_removed_point_is_read_in_full_and_goes_once_closed(
         report = _collect(repository)
         assert [pinned.by.startswith("mount") for pinned in report.pinned] == [True]
         assert own <= _packs(repository)
-        _wait_for(lambda: not flat.exists())
         _drop_caches()
         assert _read(file.fileno(), MIB) == old
     _wait_for(lambda: not _pins(repository))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -84,6 +84,19 @@ class Catalog:
         with self._lock:
             self._load_objects()
             return sorted(self._covered - set(self._sealed.names(Kind.POINT)))
+
+    def lies(self, points: Iterable[Point]) -> list[str]:
+        """Names of those of these points that a catalogue object lists otherwise than they are."""
+        fresh = Catalog(self._sealed)
+        fresh._load_objects()
+        # Programs that knew fewer columns have not lied.
+        told = len(_COLUMNS) - len(_LATER_COLUMNS)
+        found = []
+        for point in points:
+            claim = fresh._known.get(point.point_id.hex(), true := summarize(point))
+            if claim is None or claim[:told] != true[:told]:
+                found.append(point.point_id.hex())
+        return sorted(found)
 
     def compact(self) -> None:
         """Add a catalogue object where many points have none; merge where there are many."""

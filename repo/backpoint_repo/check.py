@@ -7,6 +7,7 @@ them; those marks are all it writes. A mark of an earlier check holds until its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from backpoint_repo.check_report import CheckReport
@@ -17,6 +18,7 @@ from backpoint_repo.index_segment import PackRef
 from backpoint_repo.object_check import check_objects
 from backpoint_repo.pack_check import PackCheck, PackFindings
 from backpoint_repo.phase_progress import PhaseProgress, Silent
+from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.scrubbing.harm import (
     Harm,
@@ -27,6 +29,7 @@ from backpoint_repo.scrubbing.harm import (
 )
 from backpoint_repo.scrubbing.reading_book import ReadingBook, closest_depth
 from backpoint_repo.scrubbing.readings import ages_of
+from backpoint_repo.sizes import counted
 
 _NAMED_MAX: Final = 10
 
@@ -54,7 +57,12 @@ def check_repository(
     harmful, harmless = sorted_by_harm(packs.damaged, harm)
     trashed, _ = packs_in_trash(repository.sealed)
     book = ReadingBook(repository.sealed, packs.present - trashed, repository.clock())
-    notes = [*packs.notes, *marks.trouble, *trouble, *_oddities(repository, unlisted)]
+    notes = [
+        *packs.notes,
+        *marks.trouble,
+        *trouble,
+        *_oddities(repository, unlisted, stored.points),
+    ]
     if reads and repository.sealed.keyring.owner_private is None:
         notes.append("data was compared as it was sealed; only the owner's key can open it")
     missing = {_key(pack) for pack in packs.missing}
@@ -124,7 +132,7 @@ def _mark(
     return len(fresh), []
 
 
-def _oddities(repository: Repository, unlisted: int) -> list[str]:
+def _oddities(repository: Repository, unlisted: int, points: Sequence[Point]) -> list[str]:
     """What is no damage, and might be a trace of some."""
     notes = []
     if unlisted:
@@ -134,8 +142,15 @@ def _oddities(repository: Repository, unlisted: int) -> list[str]:
         )
     try:
         gone = repository.catalog.gone()
+        lies = repository.catalog.lies(points)
     except BackpointError as error:
         return [*notes, f"the catalogue cannot be read: {error}"]
+    if lies:
+        few = ", ".join(object_key(Kind.POINT, name) for name in lies[:_NAMED_MAX])
+        notes.append(
+            f"the catalogue lists {counted(len(lies), 'point')} otherwise than they are: delete "
+            f"the objects in catalog/, which only save time, and ask who forged them: {few}"
+        )
     if gone:
         few = ", ".join(object_key(Kind.POINT, name) for name in gone[:_NAMED_MAX])
         notes.append(f"{len(gone)} points of the catalogue are gone (removed, or lost): {few}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from backpoint_repo.check import check_repository
 from backpoint_repo.errors import ObjectDamaged
 from backpoint_repo.format import Kind
 from backpoint_repo.point_hold import Hold, put_hold
@@ -154,6 +155,8 @@ def test_a_lying_catalogue_makes_no_point_go() -> None:
     forge_catalogue(repository, rows)
     claimed = {p.point_id: p.time for p in reopened(repository).catalog.refresh()}
     assert claimed[ids[4]] == 1.0
+    (note,) = [note for note in check_repository(reopened(repository)).notes if "otherwise" in note]
+    assert "lists 4 points otherwise than they are" in note
     assert kept(repository) == {ids[4]}
 
 

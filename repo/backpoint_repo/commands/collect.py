@@ -157,7 +157,9 @@ def _tell_parity(repository: Repository) -> None:
     from backpoint_repo.terminal import print_line
 
     if read_policy(repository.sealed).parity is not None:
-        print_line("now run `backpoint parity`, which makes spares for what was copied")
+        print_line(
+            "now run `backpoint parity`: some packs have gone, and new ones may have no spares"
+        )
 
 
 def _print_plan(plan: CollectionPlan) -> None:

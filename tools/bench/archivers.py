@@ -167,7 +167,7 @@ class Restic(Archiver):
         return None
 
     def thin(self, repo: Path, vm: str) -> tuple[Command, ...]:
-        words = ("forget", "--quiet", "--host", vm, "--keep-last", "1", "--prune")
+        words = ("forget", "--quiet", "--group-by", "host", "--keep-last", "1", "--prune")
         return (self._command(None, repo, *words),)
 
     def _command(self, cwd: Path | None, repo: Path, *words: str) -> Command:

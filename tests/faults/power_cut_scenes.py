@@ -35,7 +35,7 @@ from small_repository import (
 )
 from synthetic_disk import SyntheticDisk
 
-SAMPLES: Final = int(os.environ.get("BACKPOINT_POWER", "2"))
+SAMPLES: Final = int(os.environ.get("BACKPOINT_POWER", "1"))
 """Random fates at each cut, beside the simple ones."""
 THOROUGH: Final = "BACKPOINT_POWER" in os.environ
 MOST: Final = 60

@@ -45,7 +45,7 @@ from faults.rich_repository import SECOND_PASSPHRASE, build_in, owner_of
 from small_repository import back_up
 from synthetic_disk import SyntheticDisk
 
-EXAMPLES = int(os.environ.get("BACKPOINT_FUZZ_OBJECTS", "12"))
+EXAMPLES = int(os.environ.get("BACKPOINT_FUZZ_OBJECTS", "8"))
 RECORDS: Final = tuple(kind for kind in SEALED if kind is not Kind.INDEX)
 LEAF_PLAIN = st.one_of(
     *(st.none(), st.booleans(), st.sampled_from(NUMBERS), st.sampled_from(FLOATS)),

@@ -29,7 +29,7 @@ from faults.rich_repository import Expected, build_in, owner_of, reads_whole
 from small_repository import CHEAP, NOON, StandingClock, back_up
 from synthetic_disk import SyntheticDisk
 
-SEEDS = int(os.environ.get("BACKPOINT_FUZZ_OBJECTS", "10"))
+SEEDS = int(os.environ.get("BACKPOINT_FUZZ_OBJECTS", "6"))
 HARMS = {
     "bend": Fuzzer.bend,
     "swap": Fuzzer.swap,

@@ -55,7 +55,7 @@ def test_a_point_that_cannot_be_read_stops_it(half: Scene, what: str) -> None:
     report = half.collect()
     assert (report.freed, report.copied, report.trashed_packs) == (0, 0, 0)
     assert key in report.stopped[0]
-    assert "remove it" in report.stopped[0]
+    assert "delete it" in report.stopped[0]
     assert set(stored_packs(half.sealed)) == before
     half.store.delete(key)
     half.store.put(key, [data])

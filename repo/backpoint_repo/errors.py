@@ -55,6 +55,18 @@ class StoreReadOnly(StoreUnavailable):
     """The store does not let us write."""
 
 
+class StoreDenied(StoreUnavailable):
+    """The store does not accept our credentials, or not for what was asked."""
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """The address or the settings are wrong: no such bucket, another region, not an object store."""
+
+
+class StoreUnfit(StoreReadOnly):
+    """The store lacks a guarantee that a repository stands on, so nothing is written to it."""
+
+
 class ObjectMissing(RepositoryError):
     """An object that something refers to is not in the store."""
 

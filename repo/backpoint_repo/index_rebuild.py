@@ -26,11 +26,11 @@ from backpoint_repo.errors import (
 )
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import HEADER, Kind, object_key, parse_header
+from backpoint_repo.in_threads import in_threads
 from backpoint_repo.index import SEGMENT_ENTRIES_MAX, stored_packs
 from backpoint_repo.index_segment import PackRef, merge_tables
 from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.in_threads import in_threads
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_merge import may_delete
 from backpoint_repo.segment_shelf import put_segment, segment_sizes

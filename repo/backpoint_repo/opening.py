@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,13 +18,12 @@ from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError
 from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
 from backpoint_repo.secret_source import SecretSource, refuse_several
 from backpoint_repo.segment_cache import cache_place
+from backpoint_repo.store.address import open_store
 from backpoint_repo.store.contract import Store
-from backpoint_repo.store.local import LocalStore
 from backpoint_repo.terminal import say
 
 REPOSITORY: Final = "BACKPOINT_REPO"
 CREDENTIAL: Final = "BACKPOINT_CREDENTIAL"
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def store_from(args: argparse.Namespace) -> Store:
@@ -33,9 +31,7 @@ def store_from(args: argparse.Namespace) -> Store:
     address = args.repo or os.environ.get(REPOSITORY)
     if not address:
         raise UsageError(f"which repository? Give -r REPO or set {REPOSITORY}")
-    if _SCHEME.match(address):
-        raise UsageError(f"{address}: this version keeps repositories in local directories only")
-    return LocalStore(Path(address))
+    return open_store(address, os.environ)
 
 
 def credential_from(environment: Mapping[str, str]) -> Credential:

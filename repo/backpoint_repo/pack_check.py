@@ -18,11 +18,11 @@ from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.chunk_reader import ChunkReader
 from backpoint_repo.errors import RepositoryError
 from backpoint_repo.format import object_key
+from backpoint_repo.in_threads import in_threads
 from backpoint_repo.index import Index, stored_packs
 from backpoint_repo.index_segment import IndexTable, PackRef
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.pack import PackDirectory
-from backpoint_repo.scrubbing.in_threads import in_threads
 from backpoint_repo.scrubbing.pack_reader import (
     PackReader,
     PackVerdict,

@@ -5,10 +5,14 @@ Decides nothing about what the objects mean; every module that keeps records sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
+from backpoint_repo.errors import RepositoryError
 from backpoint_repo.format import FOLDERS, Kind, expect_header, object_key, parse_header
+from backpoint_repo.in_threads import in_threads
 from backpoint_repo.keyring import Keyring
 from backpoint_repo.pack import PackDirectory, read_directory
 from backpoint_repo.record import Record
@@ -48,6 +52,25 @@ class SealedStore:
         if kind is not second:
             expect_header(data, first, key)
         return kind, open_object(kind, key, data, self.keyring.meta_key, self.packer)
+
+    def get_each(
+        self, kind: Kind, names: Iterable[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryError]]:
+        """Many small objects, in no order: each with its payload, or with why there is none (as
+        `get` raises). Where each request waits for a network, as many are under way as pay off."""
+
+        def one(name: str) -> tuple[str, bytes | RepositoryError]:
+            try:
+                return name, self.get(kind, name)
+            except RepositoryError as error:
+                return name, error
+
+        if self.store.lanes == 1:
+            yield from map(one, names)
+        else:
+            jobs = (partial(one, name) for name in names)
+            with closing(in_threads(jobs, threads=self.store.lanes)) as found:
+                yield from found
 
     def names(self, kind: Kind) -> Iterator[str]:
         """Names of all objects in a kind's folder, unordered."""

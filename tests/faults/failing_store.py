@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from backpoint_repo.store import local
-from backpoint_repo.store.contract import Piece, Store, StoredObject
+from backpoint_repo.store.contract import Piece, Store, StoredObject, Tail
 from backpoint_repo.store.local import LocalStore
 
 BEFORE: Final = "before"
@@ -46,6 +46,10 @@ class FailingStore:
     def address(self) -> str:
         return self._inner.address
 
+    @property
+    def lanes(self) -> int:
+        return self._inner.lanes
+
     def put(self, key: str, pieces: list[Piece]) -> None:
         due = self._begin("put", key)
         self._inner.put(key, pieces)
@@ -62,6 +66,10 @@ class FailingStore:
         data = self._inner.get_range(key, offset, length)
         self._end(due)
         return data
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        size = self.size(key)
+        return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
         due = self._begin("size", key)

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Final
 
 from backpoint_repo.errors import StoreUnavailable
-from backpoint_repo.store.contract import Piece, Store, StoredObject
+from backpoint_repo.store.contract import Piece, Store, StoredObject, Tail
 
 _HANGS_S: Final = 120.0
 PAUSE: Final = "pause"
@@ -129,6 +129,10 @@ class TurnStore:
     def address(self) -> str:
         return self._inner.address
 
+    @property
+    def lanes(self) -> int:
+        return self._inner.lanes
+
     def put(self, key: str, pieces: list[Piece]) -> None:
         self._turns.take(self._name, f"put {key}")
         self._inner.put(key, pieces)
@@ -140,6 +144,10 @@ class TurnStore:
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         self._turns.take(self._name, f"get_range {key}")
         return self._inner.get_range(key, offset, length)
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        size = self.size(key)
+        return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
         self._turns.take(self._name, f"size {key}")

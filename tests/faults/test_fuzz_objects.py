@@ -22,7 +22,7 @@ from backpoint_repo.format import CONFIG_KEY
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.key_slots import add_slot, list_slots, revoke_slot
 from backpoint_repo.retention.removal import remove_points
-from backpoint_repo.store.contract import Store
+from backpoint_repo.store.contract import Store, Tail
 from faults.fuzz_workout import Quiet, readable_points, work_out
 from faults.fuzzed_objects import Fuzzer, History, Loose, Wrong, fuzzer_of
 from faults.rich_repository import Expected, build_in, owner_of, reads_whole
@@ -95,6 +95,10 @@ class _Listened:
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         self.read.add(key)
         return self._inner.get_range(key, offset, length)
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        self.read.add(key)
+        return self._inner.get_tail(key, length)
 
 
 def _keys_read(store: Store, expected: Expected) -> frozenset[str]:

@@ -19,6 +19,7 @@ from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.errors import ObjectDamaged, RepositoryError, UnknownFormat
 from backpoint_repo.exclusions import Exclusions, read_exclusions
 from backpoint_repo.format import Kind, object_key
+from backpoint_repo.in_threads import in_threads
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.phase_progress import PhaseProgress, Silent
@@ -32,7 +33,6 @@ from backpoint_repo.scrubbing.harm import (
     load_points,
     packs_in_trash,
 )
-from backpoint_repo.scrubbing.in_threads import in_threads
 from backpoint_repo.scrubbing.pace import Pace
 from backpoint_repo.scrubbing.pack_reader import (
     PackReader,

@@ -19,16 +19,29 @@ class StoredObject(NamedTuple):
     size: int
 
 
+class Tail(NamedTuple):
+    """The last bytes of an object, and how many it has in all."""
+
+    size: int
+    data: bytes
+
+
 class Store(Protocol):
     """Put-if-absent, get, ranged get, list, delete.
 
-    Errors of every method: StoreUnavailable (and StoreFull, StoreReadOnly) where the place cannot
-    be read or written now. They say nothing about the data.
+    Errors of every method: StoreUnavailable (and its kinds: StoreFull, StoreReadOnly, StoreDenied,
+    StoreMisconfigured, StoreUnfit) where the place cannot be read or written now. They say nothing
+    about the data.
     """
 
     @property
     def address(self) -> str:
         """What the user calls this place; for messages."""
+
+    @property
+    def lanes(self) -> int:
+        """Requests at once that pay off: 1 where one costs next to nothing, dozens where each waits
+        for a network."""
 
     def put(self, key: str, pieces: list[Piece]) -> None:
         """Store the concatenated pieces, unless the key is taken.
@@ -43,6 +56,9 @@ class Store(Protocol):
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; fewer where the object ends. Raises ObjectMissing."""
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        """The last `length` bytes, or all where it has fewer. Raises ObjectMissing."""
 
     def size(self, key: str) -> int:
         """Bytes of the object. Raises ObjectMissing."""

@@ -29,7 +29,7 @@ from backpoint_repo.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from backpoint_repo.store.contract import Piece, StoredObject
+from backpoint_repo.store.contract import Piece, StoredObject, Tail
 
 OPEN_FILES_MAX: Final = 256
 """Descriptors kept open for reading; the usual limit of a process is 1024."""
@@ -62,6 +62,10 @@ class LocalStore:
     def address(self) -> str:
         return str(self._root)
 
+    @property
+    def lanes(self) -> int:
+        return 1
+
     def put(self, key: str, pieces: list[Piece]) -> None:
         target = self._root / key
         temporary = self._root / TEMPORARY / secrets.token_hex(16)
@@ -88,6 +92,14 @@ class LocalStore:
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         try:
             return self._opened(key).read(offset, length)
+        except OSError as error:
+            raise self._read_fault(key, error) from error
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        try:
+            opened = self._opened(key)
+            size = opened.size
+            return Tail(size, opened.read(max(0, size - length), min(length, size)))
         except OSError as error:
             raise self._read_fault(key, error) from error
 
@@ -212,6 +224,10 @@ class _OpenObject:
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
 
     def read(self, offset: int, length: int) -> bytes:
         data = os.pread(self._fd, length, offset)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from backpoint_repo.errors import ObjectExists, ObjectMissing
-from backpoint_repo.store.contract import Piece, StoredObject
+from backpoint_repo.store.contract import Piece, StoredObject, Tail
 
 
 class MemoryStore:
@@ -19,6 +19,10 @@ class MemoryStore:
     @property
     def address(self) -> str:
         return "memory"
+
+    @property
+    def lanes(self) -> int:
+        return 1
 
     def put(self, key: str, pieces: list[Piece]) -> None:
         data = b"".join(pieces)
@@ -35,6 +39,10 @@ class MemoryStore:
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         return self.get(key)[offset : offset + length]
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        size = self.size(key)
+        return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
         return len(self.get(key))

@@ -25,7 +25,7 @@ from backpoint_repo.retention import removal
 from backpoint_repo.retention.leftovers import drop_leftovers
 from backpoint_repo.retention.removal import UNDER_WAY, remove_points
 from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.store.contract import Piece, Store, StoredObject
+from backpoint_repo.store.contract import Piece, Store, StoredObject, Tail
 from backpoint_repo.store.memory import MemoryStore
 from small_repository import (
     NOON,
@@ -61,6 +61,10 @@ class WatchedStore:
     def address(self) -> str:
         return self._store.address
 
+    @property
+    def lanes(self) -> int:
+        return self._store.lanes
+
     def put(self, key: str, pieces: list[Piece]) -> None:
         self._called()
         self._store.put(key, pieces)
@@ -72,6 +76,10 @@ class WatchedStore:
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         self._called()
         return self._store.get_range(key, offset, length)
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        size = self.size(key)
+        return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
         self._called()

@@ -19,7 +19,7 @@ from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository, open_repository
 from backpoint_repo.scrubbing.scrub import Scrub
 from backpoint_repo.scrubbing.scrub_report import ScrubReport, ScrubTerms
-from backpoint_repo.store.contract import Piece, Store, StoredObject
+from backpoint_repo.store.contract import Piece, Store, StoredObject, Tail
 from small_repository import PASSPHRASE, back_up, keys_of
 from synthetic_disk import SyntheticDisk
 
@@ -95,6 +95,10 @@ class WatchedStore:
         """How often the first blob of each pack was read."""
         return Counter(key for key, offset, length in self.asked if offset == 8 and length > 8)
 
+    @property
+    def lanes(self) -> int:
+        return self.inner.lanes
+
     def put(self, key: str, pieces: list[Piece]) -> None:
         if self.refuses_puts:
             raise StoreUnavailable(f"cannot write {key}: Read-only file system")
@@ -115,6 +119,10 @@ class WatchedStore:
             self.once.discard(key)
             return data[:50] + bytes([data[50] ^ 1]) + data[51:]
         return data
+
+    def get_tail(self, key: str, length: int) -> Tail:
+        size = self.size(key)
+        return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
         return self.inner.size(key)

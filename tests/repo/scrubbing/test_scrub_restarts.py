@@ -13,8 +13,8 @@ import pytest
 
 from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.format import Kind
+from backpoint_repo.in_threads import THREADS
 from backpoint_repo.repository import Repository
-from backpoint_repo.scrubbing.in_threads import THREADS
 from backpoint_repo.scrubbing.scrub import Scrub
 from backpoint_repo.scrubbing.scrub_report import ScrubTerms
 from backpoint_repo.store.memory import MemoryStore

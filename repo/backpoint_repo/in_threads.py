@@ -9,11 +9,12 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 THREADS: Final = os.cpu_count() or 1
-_AHEAD: Final = 2 * THREADS
 
 
 def in_threads(
-    jobs: Iterable[Callable[[], T]], abandon: Callable[[], None] = lambda: None
+    jobs: Iterable[Callable[[], T]],
+    abandon: Callable[[], None] = lambda: None,
+    threads: int = THREADS,
 ) -> Generator[T, None, None]:
     """Results in the order in which jobs are done; jobs are drawn as there is room. A job's error
     is raised. To be closed by whoever may not want all of them.
@@ -22,11 +23,11 @@ def in_threads(
     run are waited for, so that they may end early, too.
     """
     window: set[Future[T]] = set()
-    with ThreadPoolExecutor(THREADS, "read") as workers:
+    with ThreadPoolExecutor(threads, "read") as workers:
         try:
             for job in jobs:
                 window.add(workers.submit(job))
-                if len(window) >= _AHEAD:
+                if len(window) >= 2 * threads:
                     yield from _take_done(window)
             while window:
                 yield from _take_done(window)

@@ -60,7 +60,7 @@ class StoreDenied(StoreUnavailable):
 
 
 class StoreMisconfigured(StoreUnavailable):
-    """The address or the settings are wrong: no such bucket, another region, not an object store."""
+    """The address or the settings are wrong: no such bucket, another region, no object store."""
 
 
 class StoreUnfit(StoreReadOnly):

@@ -24,6 +24,7 @@ from backpoint_repo.terminal import say
 
 REPOSITORY: Final = "BACKPOINT_REPO"
 CREDENTIAL: Final = "BACKPOINT_CREDENTIAL"
+_OTHER: Final = "BACKPOINT_TO"
 
 
 def store_from(args: argparse.Namespace) -> Store:
@@ -31,6 +32,11 @@ def store_from(args: argparse.Namespace) -> Store:
     address = args.repo or os.environ.get(REPOSITORY)
     if not address:
         raise UsageError(f"which repository? Give -r REPO or set {REPOSITORY}")
+    return store_at(args, address)
+
+
+def store_at(args: argparse.Namespace, address: str) -> Store:
+    """The store at an address, which may be another one than -r names. Raises UsageError."""
     return open_store(address, os.environ)
 
 
@@ -70,6 +76,28 @@ def open_from(args: argparse.Namespace) -> Repository:
     read_config(store)  # before anybody is asked for a passphrase to a place that has no use for it
     caches = cache_place(os.environ, say if args.verbose else lambda _: None)
     return open_repository(store, credential_from(os.environ), caches=caches)
+
+
+def open_other(args: argparse.Namespace, address: str) -> Repository:
+    """The repository at `address`, which is not the one that -r names; raises as `open_from`.
+
+    Its credential comes from BACKPOINT_TO_PASSPHRASE (_FILE, _COMMAND) or BACKPOINT_TO_CREDENTIAL;
+    where none is set, from where that of -r comes from.
+    """
+    store = store_at(args, address)
+    read_config(store)
+    caches = cache_place(os.environ, say if args.verbose else lambda _: None)
+    return open_repository(store, _other_credential(os.environ), caches=caches)
+
+
+def _other_credential(environment: Mapping[str, str]) -> Credential:
+    source = SecretSource(f"{_OTHER}_PASSPHRASE", "passphrase of the other repository", environment)
+    credential = environment.get(f"{_OTHER}_CREDENTIAL")
+    chosen = ([f"{_OTHER}_CREDENTIAL"] if credential else []) + source.chosen()
+    refuse_several(chosen)
+    if credential:
+        return read_credential(Path(credential))
+    return Passphrase(source.read()) if chosen else credential_from(environment)
 
 
 def require_owner(repository: Repository, doing: str) -> None:

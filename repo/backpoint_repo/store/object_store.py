@@ -34,7 +34,7 @@ class ObjectStore:
         address: str,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """bucket: with the prefix in it, and no retries of its own. pause: seconds, between tries."""
+        """bucket: with the prefix in it, and no retries of its own. pause: seconds to wait."""
         self._bucket = bucket
         self._address = address
         self._pause = pause

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import Kind
 from backpoint_repo.point import POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
@@ -74,8 +74,7 @@ class Catalog:
             self.broken = {name: why for name, why in self.broken.items() if name in present}
             if len(present - self._known.keys()) > COMPACT_AFTER:
                 self._load_objects()
-            for name in present - self._known.keys():
-                self._read(name)
+            self._read(present - self._known.keys())
             points = [point for name in present if (point := self._known.get(name)) is not None]
         return sorted(points, key=_ORDER)
 
@@ -142,26 +141,39 @@ class Catalog:
         self._covered |= names
 
     def _load_objects(self) -> None:
-        for name in set(self._sealed.names(Kind.CATALOG)) - self._objects:
-            try:
-                record = self._sealed.get_record(Kind.CATALOG, name)
-                rows = [_summary_of(row) for row in record.items("points", list)]
-            except (ObjectMissing, ObjectDamaged, UnknownFormat):
+        fresh = set(self._sealed.names(Kind.CATALOG)) - self._objects
+        for name, rows in self._sealed.each(fresh, self._rows):
+            if isinstance(rows, (ObjectMissing, ObjectDamaged, UnknownFormat)):
                 continue  # only a cache: the points themselves are read instead
+            if isinstance(rows, RepositoryError):
+                raise rows
             self._objects.add(name)
             for point_name, summary in rows:
                 self._covered.add(point_name)
                 self._known.setdefault(point_name, summary)
 
-    def _read(self, name: str) -> None:
+    def _rows(self, name: str) -> list[tuple[str, PointSummary | None]]:
+        record = self._sealed.get_record(Kind.CATALOG, name)
+        return [_summary_of(row) for row in record.items("points", list)]
+
+    def _read(self, names: Iterable[str]) -> None:
+        for name, found in self._sealed.each(names, self._summary):
+            if isinstance(found, ObjectMissing):
+                continue  # removed between listing and reading
+            if isinstance(found, (ObjectDamaged, UnknownFormat)):
+                self.broken[name] = str(found)
+            elif isinstance(found, RepositoryError):
+                raise found
+            else:
+                self._known[name] = found
+
+    def _summary(self, name: str) -> PointSummary | None:
         try:
-            point = read_point(self._sealed, bytes.fromhex(name))
-        except ObjectMissing:
-            return  # removed between listing and reading
-        except (ObjectDamaged, UnknownFormat, ValueError) as error:
-            self.broken[name] = str(error)
-            return
-        self._known[name] = None if point is None else summarize(point)
+            point_id = bytes.fromhex(name)
+        except ValueError as error:
+            raise ObjectDamaged(f"points/{name}: {error}") from None
+        point = read_point(self._sealed, point_id)
+        return None if point is None else summarize(point)
 
 
 def read_point(sealed: SealedStore, point_id: bytes) -> Point | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import ID_SIZE, Kind
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.record import encode_record
@@ -51,15 +52,16 @@ def read_exclusions(sealed: SealedStore) -> Exclusions:
     """All trash and damage objects of a repository. Raises as `read_trash`."""
     trash = read_trash(sealed)
     damaged, unreadable = set[tuple[bytes, PackRef]](), []
-    for name in sealed.names(Kind.DAMAGE):
+    for name, rows in sealed.each(sealed.names(Kind.DAMAGE), partial(_marks, sealed)):
         try:
-            copies = sealed.get_record(Kind.DAMAGE, name).items("copies", bytes)
-            damaged.update((copy[:ID_SIZE], pack_of(copy[ID_SIZE:], name)) for copy in copies)
+            if isinstance(rows, RepositoryError):
+                raise rows
+            # Those before a bad one count.
+            damaged.update((row[:ID_SIZE], pack_of(row[ID_SIZE:], name)) for row in rows)
         except ObjectMissing:
             continue
         except (ObjectDamaged, UnknownFormat) as error:
             unreadable.append(str(error))
-            continue
     return Exclusions(trash.newest, trash.packs, frozenset(damaged), tuple(unreadable))
 
 
@@ -68,3 +70,7 @@ def mark_damaged(sealed: SealedStore, copies: Iterable[tuple[bytes, PackRef]], n
     rows = [content_id + bytes([pack.kind]) + pack.name for content_id, pack in copies]
     payload = encode_record({"marked": now, "copies": rows})
     sealed.put(Kind.DAMAGE, secrets.token_hex(16), payload)
+
+
+def _marks(sealed: SealedStore, name: str) -> list[bytes]:
+    return sealed.get_record(Kind.DAMAGE, name).items("copies", bytes)

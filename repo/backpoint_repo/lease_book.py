@@ -132,15 +132,19 @@ def _read_once(sealed: SealedStore) -> tuple[list[HeldLease], bool]:
             session, number = bytes.fromhex(match[1]), int(match[2], 16)
             newest[session] = max(number, newest.get(session, 0))
     leases, moved = [], False
-    for session, number in sorted(newest.items()):
-        try:
-            leases.append(_read(sealed, session, number))
-        except ObjectMissing:
+    for (session, number), found in sealed.each(
+        sorted(newest.items()), lambda one: _read(sealed, *one)
+    ):
+        if isinstance(found, HeldLease):
+            leases.append(found)
+        elif isinstance(found, ObjectMissing):
             moved = True
             leases.append(HeldLease(session, number, problem="it is refreshed too often"))
-        except (ObjectDamaged, UnknownFormat) as error:
-            leases.append(HeldLease(session, number, problem=str(error)))
-    return leases, moved
+        elif isinstance(found, (ObjectDamaged, UnknownFormat)):
+            leases.append(HeldLease(session, number, problem=str(found)))
+        else:
+            raise found
+    return sorted(leases, key=lambda lease: lease.session), moved
 
 
 def _read(sealed: SealedStore, session: bytes, number: int) -> HeldLease:

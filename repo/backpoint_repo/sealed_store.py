@@ -5,10 +5,11 @@ Decides nothing about what the objects mean; every module that keeps records sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from backpoint_repo.errors import RepositoryError
 from backpoint_repo.format import FOLDERS, Kind, expect_header, object_key, parse_header
@@ -18,6 +19,9 @@ from backpoint_repo.pack import PackDirectory, read_directory
 from backpoint_repo.record import Record
 from backpoint_repo.sealing import Packer, open_object, seal_object
 from backpoint_repo.store.contract import Store
+
+Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,19 @@ class SealedStore:
             expect_header(data, first, key)
         return kind, open_object(kind, key, data, self.keyring.meta_key, self.packer)
 
-    def get_each(
-        self, kind: Kind, names: Iterable[str]
-    ) -> Iterator[tuple[str, bytes | RepositoryError]]:
-        """Many small objects, in no order: each with its payload, or with why there is none (as
-        `get` raises). Where each request waits for a network, as many are under way as pay off."""
+    def each(
+        self, items: Iterable[Item], read: Callable[[Item], T]
+    ) -> Iterator[tuple[Item, T | RepositoryError]]:
+        """What `read` makes of each item, or what it raised, in no order. Where each request waits
+        for a network, as many are under way as pay off: for small objects."""
 
-        def one(name: str) -> tuple[str, bytes | RepositoryError]:
-            try:
-                return name, self.get(kind, name)
-            except RepositoryError as error:
-                return name, error
+        def one(item: Item) -> tuple[Item, T | RepositoryError]:
+            return item, tried(item, read)
 
         if self.store.lanes == 1:
-            yield from map(one, names)
+            yield from map(one, items)
         else:
-            jobs = (partial(one, name) for name in names)
+            jobs = (partial(one, item) for item in items)
             with closing(in_threads(jobs, threads=self.store.lanes)) as found:
                 yield from found
 
@@ -84,3 +85,11 @@ class SealedStore:
     def directory(self, kind: Kind, name: bytes) -> PackDirectory:
         """A pack's directory. Raises ObjectMissing, ObjectDamaged."""
         return read_directory(self.store, kind, name, self.keyring.meta_key, self.packer)
+
+
+def tried(item: Item, read: Callable[[Item], T]) -> T | RepositoryError:
+    """What `read` makes of it, or what it raised."""
+    try:
+        return read(item)
+    except RepositoryError as error:
+        return error

@@ -9,19 +9,22 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import FOLDERS, Kind, object_key
 from backpoint_repo.index_segment import IndexTable, decode_table, merge_tables
 from backpoint_repo.process_tuning import give_back_freed
-from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.sealed_store import SealedStore, tried
 from backpoint_repo.segment_cache import SegmentCache
 
 _MERGED_MAX: Final = 1 << 16
 """Entries of a table that is still merged with others in memory: 3 MB."""
+_SMALL: Final = 1 << 20
+"""Stored bytes of a segment that is read beside others, where that pays off."""
 _TRIES: Final = 20
 """Readings of the list while others merge segments under it, which takes them longer than this."""
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
@@ -83,9 +86,10 @@ class SegmentShelf:
             kept_here = self._cache.names() if self._cache else set()
             fresh: dict[str, IndexTable] = {}
             for _ in range(_TRIES):
-                listed = set(segment_sizes(self._sealed))
+                sizes = segment_sizes(self._sealed)
+                listed = set(sizes)
                 wanted = (listed - self._names) | self._joined_with(known - listed)
-                if self._read_all(wanted - fresh.keys(), fresh) and self._swap(
+                if self._read_all(wanted - fresh.keys(), sizes, fresh) and self._swap(
                     known - listed, fresh
                 ):
                     break
@@ -122,16 +126,24 @@ class SegmentShelf:
         with self._lock:
             self._loaded = tuple(part for part in self._loaded if part.segments)
 
-    def _read_all(self, names: set[str], into: dict[str, IndexTable]) -> bool:
+    def _read_all(
+        self, names: set[str], sizes: Mapping[str, int], into: dict[str, IndexTable]
+    ) -> bool:
         """False where one of them is gone."""
         complete = True
-        for name in sorted(names - self._broken.keys()):
-            try:
-                into[name] = self.read(name)
-            except ObjectMissing:
+        wanted = sorted(names - self._broken.keys())
+        # Opening a large one takes three times its size for a moment: those come one by one.
+        small = [name for name in wanted if sizes.get(name, 0) <= _SMALL]
+        large = ((name, tried(name, self.read)) for name in wanted if name not in small)
+        for name, found in chain(self._sealed.each(small, self.read), large):
+            if isinstance(found, IndexTable):
+                into[name] = found
+            elif isinstance(found, ObjectMissing):
                 complete = False
-            except (ObjectDamaged, UnknownFormat) as error:
-                self._broken[name] = str(error)
+            elif isinstance(found, (ObjectDamaged, UnknownFormat)):
+                self._broken[name] = str(found)
+            else:
+                raise found
         return complete
 
     def _swap(self, gone: set[str], fresh: dict[str, IndexTable]) -> bool:

@@ -10,11 +10,17 @@ epoch's object says and how all of them are read, not what belongs into one (`co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    UnknownFormat,
+)
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.index_segment import PACK_NAME_SIZE, PackRef
 from backpoint_repo.record import encode_record
@@ -68,8 +74,7 @@ def read_trash(sealed: SealedStore) -> Trash:
         # A listing may miss what is put while it runs, and see what is put a moment later. Whatever
         # is older than the newest one seen is there when a second listing begins.
         first = _epochs(sealed)
-        contents = {epoch: _read(sealed, epoch) for epoch in sorted(first | _epochs(sealed))}
-        there = {epoch: found for epoch, found in contents.items() if found is not None}
+        there = _contents(sealed, first | _epochs(sealed))
         newest = max(_followed(there), default=0)
         if newest == max(there, default=0) or there.keys() == before.keys():
             break
@@ -138,12 +143,21 @@ def _followed(there: Mapping[int, _Epoch]) -> Iterator[int]:
             yield epoch
 
 
-def _read(sealed: SealedStore, epoch: int) -> _Epoch | None:
+def _contents(sealed: SealedStore, epochs: Iterable[int]) -> dict[int, _Epoch]:
+    there = {}
+    for epoch, found in sealed.each(sorted(epochs), lambda epoch: _read(sealed, epoch)):
+        if isinstance(found, ObjectMissing):
+            continue  # emptied between listing and reading: its packs are gone
+        if isinstance(found, RepositoryError):
+            raise found
+        there[epoch] = found
+    return there
+
+
+def _read(sealed: SealedStore, epoch: int) -> _Epoch:
     key = object_key(Kind.TRASH, _name(epoch))
     try:
         record = sealed.get_record(Kind.TRASH, _name(epoch))
-    except ObjectMissing:
-        return None  # emptied between listing and reading: its packs are gone
     except (ObjectDamaged, UnknownFormat) as error:
         raise type(error)(f"{error}; {STUCK}") from error
     if record.natural("epoch") != epoch or epoch >= _EPOCH_MAX:

@@ -63,6 +63,8 @@ def object_server(folder: Path) -> Iterator[ObjectServer]:
         weed, "server", "-s3", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-s3.config={config}", "-volume.max=100", "-master.volumeSizeLimitMB=64",
         "-master.telemetry=false", "-s3.autoCreateBucket",
+        # Services whose ports are fixed: a second server on the machine would die of them.
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
         *(f"-{name}.port={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with log.open("wb") as output:

@@ -26,7 +26,7 @@ from backpoint_repo.errors import (
 )
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import HEADER, Kind, object_key, parse_header
-from backpoint_repo.in_threads import in_threads
+from backpoint_repo.in_threads import THREADS, in_threads
 from backpoint_repo.index import SEGMENT_ENTRIES_MAX, stored_packs
 from backpoint_repo.index_segment import PackRef, merge_tables
 from backpoint_repo.phase_progress import PhaseProgress
@@ -143,7 +143,8 @@ class _Rebuild:
         self.entries += len(union)
 
     def _tables(self, packs: list[PackRef]) -> Iterator[PackTable]:
-        for pack, found in in_threads(partial(_read, self._sealed, pack) for pack in packs):
+        jobs = (partial(_read, self._sealed, pack) for pack in packs)
+        for pack, found in in_threads(jobs, threads=max(THREADS, self._sealed.store.lanes)):
             self._progress.advance(1)
             if isinstance(found, PackTable):
                 self.packs += 1

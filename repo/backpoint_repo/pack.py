@@ -156,10 +156,10 @@ def read_directory(
     Raises ObjectMissing, ObjectDamaged, UnknownFormat.
     """
     key = object_key(kind, name.hex())
-    size = store.size(key)
-    if parse_header(store.get_range(key, 0, HEADER.size), key) is not kind:
+    size, tail = store.get_tail(key, _TAIL_GUESS)
+    head = tail if size <= len(tail) else store.get_range(key, 0, HEADER.size)
+    if parse_header(head, key) is not kind:
         raise ObjectDamaged(f"{key}: is not a {kind.name.lower()}")
-    tail = store.get_range(key, max(0, size - _TAIL_GUESS), _TAIL_GUESS)
     if len(tail) < PACK_TRAILER.size:
         raise ObjectDamaged(f"{key}: truncated")
     length, magic = PACK_TRAILER.unpack_from(tail, len(tail) - PACK_TRAILER.size)

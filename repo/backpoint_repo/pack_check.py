@@ -18,7 +18,7 @@ from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.chunk_reader import ChunkReader
 from backpoint_repo.errors import RepositoryError
 from backpoint_repo.format import object_key
-from backpoint_repo.in_threads import in_threads
+from backpoint_repo.in_threads import THREADS, in_threads
 from backpoint_repo.index import Index, stored_packs
 from backpoint_repo.index_segment import IndexTable, PackRef
 from backpoint_repo.node_reader import NodeReader
@@ -73,7 +73,7 @@ class PackCheck:
             partial(self._check, pack, rows.get(pack), _drawn(read_share))
             for pack in sorted(present)
         )
-        for verdict in in_threads(jobs):
+        for verdict in in_threads(jobs, threads=max(THREADS, self._sealed.store.lanes)):
             _note(findings, verdict)
             advance(1)
         findings.damaged.sort(key=lambda found: found.key)

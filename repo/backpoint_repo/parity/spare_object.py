@@ -37,9 +37,9 @@ def read_group(sealed: SealedStore, name: bytes) -> Group:
     """The group that a spare says it belongs to. Raises ObjectMissing, ObjectDamaged, UnknownFormat
     and StoreUnavailable."""
     key = object_key(Kind.PARITY, name.hex())
-    size = sealed.store.size(key)
-    expect_header(sealed.store.get_range(key, 0, HEADER.size), Kind.PARITY, key)
-    tail = sealed.store.get_range(key, max(0, size - _TAIL_GUESS), _TAIL_GUESS)
+    size, tail = sealed.store.get_tail(key, _TAIL_GUESS)
+    head = tail if size <= len(tail) else sealed.store.get_range(key, 0, HEADER.size)
+    expect_header(head, Kind.PARITY, key)
     if len(tail) < _TRAILER.size:
         raise ObjectDamaged(f"{key}: truncated")
     length, magic = _TRAILER.unpack_from(tail, len(tail) - _TRAILER.size)

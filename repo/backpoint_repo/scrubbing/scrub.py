@@ -19,7 +19,7 @@ from backpoint_repo.check_report import DamagedObject
 from backpoint_repo.errors import ObjectDamaged, RepositoryError, UnknownFormat
 from backpoint_repo.exclusions import Exclusions, read_exclusions
 from backpoint_repo.format import Kind, object_key
-from backpoint_repo.in_threads import in_threads
+from backpoint_repo.in_threads import THREADS, in_threads
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.phase_progress import PhaseProgress, Silent
@@ -133,7 +133,8 @@ class Scrub:
         """Whether there is still a store to read from."""
         in_time = takewhile(lambda _: not self._is_over(), packs)
         jobs = (partial(self._read_pack, pack) for pack in in_time)
-        with closing(in_threads(jobs, self._stop.set)) as verdicts:
+        threads = max(THREADS, self._repository.sealed.store.lanes)
+        with closing(in_threads(jobs, self._stop.set, threads)) as verdicts:
             return all(self._goes_on(verdict) for verdict in verdicts)
 
     def _goes_on(self, verdict: PackVerdict | None) -> bool:

@@ -1,6 +1,6 @@
-"""One backup of one VM: from a lease to a published point, in the order that no crash can spoil.
+"""One backup of one VM: its disks are read and stored, then the point is made.
 
-Packs, then index segments, then the point (put-if-absent at a key fixed when the lease was put).
+Packs, then index segments, then the point, whose order with others is kept in `publication.py`.
 What fails before that leaves orphans, which the next session finds again. Knows disks as sources;
 how a source came to be, and what the user is told, is the caller's business.
 """
@@ -8,10 +8,8 @@ how a source came to be, and what the user is told, is the caller's business.
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -19,7 +17,7 @@ from typing import Final
 from backpoint_repo import version
 from backpoint_repo.blob_writer import BlobWriter
 from backpoint_repo.capture import Capture, refusal
-from backpoint_repo.catalog import Catalog, read_point
+from backpoint_repo.catalog import Catalog
 from backpoint_repo.chunking import Cutter
 from backpoint_repo.config_cut import cut_config_file
 from backpoint_repo.disk_audit import Audit, audit_disk
@@ -27,40 +25,28 @@ from backpoint_repo.disk_ingest import Advance, DiskIngest
 from backpoint_repo.disk_map import Geometry
 from backpoint_repo.errors import (
     ObjectDamaged,
-    ObjectExists,
     ObjectMissing,
-    RepositoryError,
-    SessionRevoked,
     UnknownFormat,
     UsageError,
 )
-from backpoint_repo.exclusions import read_exclusions
 from backpoint_repo.features import refuse_unknown_features
-from backpoint_repo.format import MAX_DISK_SIZE, Kind
+from backpoint_repo.format import MAX_DISK_SIZE
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
-from backpoint_repo.lease import BACKUP, Lease, LeaseTerms
-from backpoint_repo.lease_book import put_void
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
-from backpoint_repo.pin import pin_of
 from backpoint_repo.point import (
-    POINT_ID_SIZE,
     ConfigFile,
     Disk,
     Point,
     Traffic,
     is_calendar_time,
 )
+from backpoint_repo.publication import Publication, PublicationParts
 from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.segment_merge import merge_after_backup
 from backpoint_repo.source.contract import ImageSource
 
 WORKERS: Final = os.cpu_count() or 1
-_REVOKED: Final = (
-    "this backup took longer without a sign of life than its lease allows, and a collector revoked "
-    "it; run it again (what was stored is found again)"
-)
 
 
 @dataclass(frozen=True)
@@ -102,29 +88,19 @@ class BackupSession:
         refuse_unknown_features(parts.sealed.store)
         self._parts = parts
         self._vm = vm
-        self.point_id = secrets.token_bytes(POINT_ID_SIZE)
-        self._started = parts.clock()
-        self.warnings: list[str] = []
         if parent is None:
             self.parent = newest_point(parts.sealed, parts.catalog, vm)
         else:
             self.parent = given_point(parts.sealed, parent)
         self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, self.parent)
-        pins = (pin_of(self.parent),) if self.parent else ()
-        self._in_doubt = False
-        self._lease = Lease(parts.sealed, self.point_id, LeaseTerms(BACKUP, 0, pins), parts.clock)
+        own = PublicationParts(parts.sealed, parts.index, parts.catalog, parts.clock)
+        self._publication = Publication(own, self.parent)
+        self._lease = self._publication.lease
+        self.point_id = self._publication.point_id
+        self.warnings = self._publication.warnings
         self._workers = ThreadPoolExecutor(WORKERS, "seal")
         self._uploads = ThreadPoolExecutor(1, "upload")
         try:
-            self._lease.keep_fresh(self._note)
-            self._exclusions = read_exclusions(parts.sealed)
-            if self._exclusions.epoch:
-                # Nothing is referred to yet, so all trash there is may be declared seen.
-                self._lease.refresh(LeaseTerms(BACKUP, self._exclusions.epoch, pins))
-            parts.index.exclude(self._exclusions)
-            parts.index.refresh()
-            parts.index.adopt_unlisted_packs()
-            self.warnings += [*self._exclusions.unreadable, *parts.index.broken_segments]
             self._writer = BlobWriter(
                 parts.sealed, parts.index, self.point_id, self._workers, self._uploads
             )
@@ -133,9 +109,7 @@ class BackupSession:
             raise
         self._disks: list[Disk] = []
         self._files: list[ConfigFile] = []
-        self._redo: list[Callable[[], None]] = []
         self._read = 0
-        self._failed = False
 
     def __enter__(self) -> BackupSession:
         return self
@@ -157,15 +131,15 @@ class BackupSession:
             raise UsageError(f"{job.source.name} is larger than {MAX_DISK_SIZE} bytes")
         if not _is_text(job.key) or any(disk.key == job.key for disk in self._disks):
             raise UsageError(f"a disk's key must be UTF-8 and used once in a point: {job.key!r}")
-        with self._all_or_nothing():
-            self._refuse_lost_lease()
+        with self._publication.all_or_nothing():
+            self._publication.refuse_lost_lease()
             self._disks.append(self._ingest(job, advance))
         at = len(self._disks) - 1
 
         def again() -> None:
             self._disks[at] = self._ingest(job, lambda _: None)
 
-        self._redo.append(again)
+        self._publication.redo.append(again)
 
     def audit(self, job: DiskJob, sample: Sequence[tuple[int, int]]) -> Audit | str:
         """Compare parts of a disk that did not change with the parent, or why nothing can be.
@@ -190,9 +164,9 @@ class BackupSession:
         def store() -> None:
             self._writer.finish(self._writer.start(file.chunks, pieces.__getitem__))
 
-        with self._all_or_nothing():
+        with self._publication.all_or_nothing():
             store()
-        self._redo.append(store)
+        self._publication.redo.append(store)
         self._files.append(file)
 
     def publish(
@@ -208,14 +182,14 @@ class BackupSession:
         Raises SessionRevoked where a collector took this session for dead, UsageError where no
         calendar shows `time`. May be tried again after StoreUnavailable.
         """
-        shown = float(self._started if time is None else time)
+        shown = float(self._publication.started if time is None else time)
         if not is_calendar_time(shown):
             raise UsageError(f"a point cannot be of the time {shown}")
         capture = {} if capture is None else capture
         if why := refusal(capture):
             raise UsageError(f"what is to be recorded of the point's making {why}")
-        with self._all_or_nothing():
-            self._settle()
+        with self._publication.all_or_nothing():
+            self._publication.settle(self._writer.flush)
         written = self._writer.written
         point = Point(
             self.point_id,
@@ -228,68 +202,13 @@ class BackupSession:
             self.parent.point_id if self.parent else None,
             self.parent.generation + 1 if self.parent else 0,
             Traffic(self._read, written.new_bytes, written.stored_bytes),
-            max(0.0, float(self._parts.clock() - self._started)),
+            max(0.0, float(self._parts.clock() - self._publication.started)),
             consistency,
             tuple(_as_text(warning) for warning in self.warnings),
             f"backpoint {version.VERSION}",
             capture,
         )
-        try:
-            self._in_doubt = True
-            self._parts.sealed.put(Kind.POINT, self.point_id.hex(), point.encode())
-            self._in_doubt = False
-        except ObjectExists:
-            self._in_doubt = False
-            # Ours, where an earlier put arrived and only its answer was lost.
-            ours = read_point(self._parts.sealed, self.point_id)
-            if ours is not None:
-                return ours
-            raise SessionRevoked(_REVOKED) from None
-        self._after_publish()
-        return point
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """After a failure what was begun counts as written and is not: nothing may refer to it."""
-        if self._failed:
-            raise UsageError("this backup has failed; begin a new one")
-        self._failed = True
-        yield
-        self._failed = False
-
-    def _settle(self) -> None:
-        """Make all durable; store again what a collector trashed meanwhile, until nothing is.
-
-        The lease says which trash was seen only after what it held has been stored again.
-        """
-        while True:
-            self._writer.flush()
-            now = read_exclusions(self._parts.sealed).after(self._exclusions)
-            fresh = now.trashed - self._exclusions.trashed
-            self._exclusions = now
-            if fresh:
-                self._parts.index.exclude(now)
-                for step in self._redo:
-                    step()
-                continue
-            if now.epoch > self._lease.terms.epoch:
-                self._lease.refresh(LeaseTerms(BACKUP, now.epoch, self._lease.terms.pins))
-            self._lease.look()
-            self._refuse_lost_lease()
-            return
-
-    def _refuse_lost_lease(self) -> None:
-        if self._lease.lost:
-            raise SessionRevoked(_REVOKED)
-
-    def _after_publish(self) -> None:
-        """The point exists; trouble from here on is only noted."""
-        try:
-            self._parts.catalog.refresh()
-            self._parts.catalog.compact()
-            merge_after_backup(self._parts.sealed, self._parts.index)
-        except RepositoryError as error:
-            self._note(error)
+        return self._publication.put(point)
 
     def _ingest(self, job: DiskJob, advance: Advance) -> Disk:
         plan = self._plan(job)
@@ -320,26 +239,10 @@ class BackupSession:
         if warning not in self.warnings:
             self.warnings.append(warning)
 
-    def _note(self, error: RepositoryError) -> None:
-        self.warnings.append(str(error))
-
     def _close(self) -> None:
-        if self._in_doubt:
-            self._end_doubt()
-        self._lease.release()
+        self._publication.close()
         self._workers.shutdown(cancel_futures=True)
         self._uploads.shutdown(cancel_futures=True)
-
-    def _end_doubt(self) -> None:
-        """The point may still be on its way: nobody protects what it needs once the lease is gone.
-
-        Where its key cannot be taken either, the lease is left to expire; a collector takes the key
-        before it takes anything else.
-        """
-        try:
-            put_void(self._parts.sealed, self.point_id, self.point_id, self._parts.clock())
-        except RepositoryError:
-            self._lease.abandon()
 
 
 def _is_text(name: str) -> bool:

@@ -15,12 +15,12 @@ from typing import Final
 import pytest
 
 from backpoint_repo import reading
-from backpoint_repo.backup_session import BackupSession
 from backpoint_repo.collecting.sweep import Watch
 from backpoint_repo.collecting.workplace import Workplace
 from backpoint_repo.index import Index
 from backpoint_repo.lease import BACKUP, LeaseTerms
 from backpoint_repo.pin import Pin
+from backpoint_repo.publication import Publication
 from backpoint_repo.trash import newest_epoch
 from faults.actors import Broken
 from faults.interleaved_scene import Play, Scene
@@ -119,14 +119,14 @@ def test_a_run_repeats_itself(standing: Scene, orphaned: Scene) -> None:
     assert len(play.calls) > 50
 
 
-def no_second_look(session: BackupSession) -> None:
-    session._writer.flush()
-    epoch = newest_epoch(session._parts.sealed)
-    session._lease.refresh(LeaseTerms(BACKUP, epoch, session._lease.terms.pins))
+def no_second_look(publication: Publication, flush: Callable[[], None]) -> None:
+    flush()
+    epoch = newest_epoch(publication._parts.sealed)
+    publication.lease.refresh(LeaseTerms(BACKUP, epoch, publication.lease.terms.pins))
 
 
 SPOILED: Final = {
-    "no second look": (BackupSession, "_settle", no_second_look, ("put points", "put packs"), 2),
+    "no second look": (Publication, "settle", no_second_look, ("put points", "put packs"), 2),
     "no wait": (Watch, "blocking", lambda *_: (), ("put points", "pause"), 1),
     "no second mark": (Workplace, "look_again", lambda _: None, ("put points", "list packs"), 1),
     "no exclusions": (Index, "exclude", lambda *_: None, ("list packs", "put trash"), 1),

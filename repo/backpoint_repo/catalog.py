@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import Kind
-from backpoint_repo.point import POINT_ID_SIZE, Point, decode_point, is_calendar_time
+from backpoint_repo.point import ORIGIN_SIZE, POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 
@@ -27,15 +27,15 @@ MERGE_AFTER: Final = 16
 """Catalogue objects after which a writer merges them all."""
 
 
-_COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool)
+_COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool, bytes)
 """Types of a catalogue row, which is a PointSummary."""
-_LATER_COLUMNS: Final = (False,)
+_LATER_COLUMNS: Final = (False, b"")
 """The last ones, for rows of programs that did not know them."""
 
 
 class PointSummary(NamedTuple):
-    """What a listing needs of a point; sizes in bytes, times in seconds since 1970. branch: see
-    `Point.branch`."""
+    """What a listing needs of a point; sizes in bytes, times in seconds since 1970. branch,
+    origin: see `Point`."""
 
     point_id: bytes
     vm: str
@@ -49,6 +49,7 @@ class PointSummary(NamedTuple):
     stored: int
     warnings: int
     branch: bool = False
+    origin: bytes = b""
 
 
 _ORDER: Final = attrgetter("vm", "time", "generation", "created", "point_id")
@@ -202,6 +203,7 @@ def summarize(point: Point) -> PointSummary:
         point.traffic.stored,
         len(point.warnings),
         point.branch,
+        point.origin,
     )
 
 
@@ -216,4 +218,6 @@ def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:
     summary = PointSummary(*known)
     if not is_calendar_time(summary.time) or not is_calendar_time(summary.created):
         raise ObjectDamaged("a catalogue row is of no time that a calendar knows")
+    if len(summary.origin) not in (0, ORIGIN_SIZE):
+        raise ObjectDamaged("a catalogue row names an impossible origin")
     return summary.point_id.hex(), summary

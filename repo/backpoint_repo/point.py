@@ -6,6 +6,7 @@ is for `catalog.py` and `point_selector.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +20,11 @@ FILE_SIZE_MAX: Final = 64 << 20
 """Configuration files are small: .vmx, nvram, inventory records."""
 FILE_CHUNK: Final = 64 << 10
 ORIGIN: Final = "live"
-"""The one key of a capture that the repository itself looks for: see `Point.branch`."""
+COPY: Final = "copy"
+"""The keys of a capture that the repository itself looks for: see `Point.branch`, `Point.origin`.
+"""
+ORIGIN_SIZE: Final = 32
+_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _GENERATION_MAX: Final = 1 << 62
 _TIME_END: Final = 253_402_300_800.0
 """The year 10000, which no calendar of Python shows."""
@@ -82,7 +87,8 @@ class Point:
     """point_id: 16 bytes, the session's id. time: the moment shown, created: when it was published,
     both seconds since 1970, UTC. generation: one more than the parent's, so that a VM's points have
     an order whatever its clocks did. warnings: whatever is degraded about it, for the user.
-    capture: what its maker wants to find again; the repository looks for `ORIGIN` only."""
+    capture: what its maker wants to find again; the repository looks for `ORIGIN` and `COPY` only.
+    """
 
     point_id: bytes
     vm: str
@@ -114,6 +120,16 @@ class Point:
     def branch(self) -> bool:
         """Whether a live session wrote it, so that production never was in this state."""
         return ORIGIN in self.capture
+
+    @property
+    def origin(self) -> bytes:
+        """Of a copy, the original's repository and id, 16 bytes each; empty for what is none."""
+        told = self.capture.get(COPY)
+        if not isinstance(told, dict):
+            return b""
+        parts = [told.get("repository"), told.get("point")]
+        known = [part for part in parts if isinstance(part, str) and _ID.fullmatch(part)]
+        return bytes.fromhex("".join(known)) if len(known) == len(parts) else b""
 
     def encode(self) -> bytes:
         """The plain payload of a point object."""

@@ -10,22 +10,17 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from backpoint_repo.catalog_merge import COMPACT_AFTER, ROWS_MAX, plan_merges
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import Kind
 from backpoint_repo.point import ORIGIN_SIZE, POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
-
-COMPACT_AFTER: Final = 64
-"""Points without a catalogue entry after which a writer adds a catalogue object: reading that many
-one by one costs about 10 ms."""
-MERGE_AFTER: Final = 16
-"""Catalogue objects after which a writer merges them all."""
-
+from backpoint_repo.store_rights import may_delete
 
 _COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool, bytes)
 """Types of a catalogue row, which is a PointSummary."""
@@ -62,14 +57,14 @@ class Catalog:
         self._sealed = sealed
         self._lock = threading.Lock()
         self._known: dict[str, PointSummary | None] = {}
-        self._covered: set[str] = set()
-        self._objects: set[str] = set()
+        self._present: Set[str] = frozenset()
+        self._objects: dict[str, frozenset[str]] = {}
         self.broken: dict[str, str] = {}
 
     def refresh(self) -> list[PointSummary]:
         """All points, by VM and time. A point object that cannot be read is listed in `broken`."""
         with self._lock:
-            present = set(self._sealed.names(Kind.POINT))
+            present = self._present = set(self._sealed.names(Kind.POINT))
             for gone in self._known.keys() - present:
                 del self._known[gone]
             self.broken = {name: why for name, why in self.broken.items() if name in present}
@@ -83,7 +78,7 @@ class Catalog:
         """Names that a catalogue object lists and that are no longer there: removed, or lost."""
         with self._lock:
             self._load_objects()
-            return sorted(self._covered - set(self._sealed.names(Kind.POINT)))
+            return sorted(self._covered() - set(self._sealed.names(Kind.POINT)))
 
     def lies(self, points: Iterable[Point]) -> list[str]:
         """Names of those of these points that a catalogue object lists otherwise than they are."""
@@ -99,59 +94,68 @@ class Catalog:
         return sorted(found)
 
     def compact(self) -> None:
-        """Add a catalogue object where many points have none; merge where there are many."""
+        """Add a catalogue object where many points have none, of those that the last `refresh` saw;
+        then merge objects of similar size, where they are many and this credential may delete."""
         with self._lock:
             self._load_objects()
-            there = set(self._sealed.names(Kind.POINT))
-            present = {name for name in self._known.keys() & there if name not in self.broken}
-            bare = present - self._covered
-            old = set(self._objects)
-            if len(old) >= MERGE_AFTER:
-                self._write(present)
-                for name in old:
-                    self._sealed.delete(Kind.CATALOG, name)
-                self._objects -= old
-            elif len(bare) > COMPACT_AFTER:
+            readable = (self._known.keys() & self._present) - self.broken.keys()
+            bare = readable - self._covered()
+            if len(bare) > COMPACT_AFTER:
                 self._write(bare)
+            groups = plan_merges({name: len(listed) for name, listed in self._objects.items()})
+            if groups and may_delete(self._sealed):
+                for group in groups:
+                    self._replace(group, readable)
 
     def forget(self, removed: Collection[str]) -> None:
-        """Write the catalogue anew without points that have been removed, so that `gone` tells of
-        lost ones only. Where others are gone, too, nothing is done: nobody has noticed them yet."""
+        """Write anew what lists points that have been removed, so that `gone` tells of lost ones
+        only. Where others are gone, too, nothing is done: nobody has noticed them yet."""
         with self._lock:
             self._load_objects()
             there = set(self._sealed.names(Kind.POINT))
-            gone = self._covered - there
+            gone = self._covered() - there
             if not gone or not gone <= set(removed):
                 return
-            present = {name for name in self._known.keys() & there if name not in self.broken}
-            old = set(self._objects)
-            self._covered = set()
-            self._write(present)
-            for name in old:
-                self._sealed.delete(Kind.CATALOG, name)
-            self._objects -= old
+            readable = (self._known.keys() & there) - self.broken.keys()
+            stale = [name for name, listed in self._objects.items() if listed & gone]
+            self._replace(stale, readable)
 
-    def _write(self, names: set[str]) -> None:
-        rows: list[list[Any]] = []
-        for name in sorted(names):
-            summary = self._known[name]
-            rows.append([bytes.fromhex(name)] if summary is None else list(summary))
-        own_name = secrets.token_hex(16)
-        self._sealed.put(Kind.CATALOG, own_name, encode_record({"points": rows}))
-        self._objects.add(own_name)
-        self._covered |= names
+    def _replace(self, group: Iterable[str], readable: Set[str]) -> None:
+        """One object, or few large ones, for a group; what is not readable is left out."""
+        old = list(group)
+        self._write(frozenset[str]().union(*map(self._objects.__getitem__, old)) & readable)
+        for name in old:
+            self._sealed.delete(Kind.CATALOG, name)
+            del self._objects[name]
+
+    def _write(self, names: Collection[str]) -> None:
+        ordered = sorted(names)
+        for start in range(0, len(ordered), ROWS_MAX):
+            chosen = ordered[start : start + ROWS_MAX]
+            rows: list[list[Any]] = []
+            for name in chosen:
+                summary = self._known[name]
+                rows.append([bytes.fromhex(name)] if summary is None else list(summary))
+            own_name = secrets.token_hex(16)
+            self._sealed.put(Kind.CATALOG, own_name, encode_record({"points": rows}))
+            self._objects[own_name] = frozenset(chosen)
+
+    def _covered(self) -> frozenset[str]:
+        """Names of points that some catalogue object lists."""
+        return frozenset[str]().union(*self._objects.values())
 
     def _load_objects(self) -> None:
-        fresh = set(self._sealed.names(Kind.CATALOG)) - self._objects
-        for name, rows in self._sealed.each(fresh, self._rows):
+        there = set(self._sealed.names(Kind.CATALOG))
+        for gone in self._objects.keys() - there:
+            del self._objects[gone]  # what it said is in another
+        for name, rows in self._sealed.each(there - self._objects.keys(), self._rows):
             if isinstance(rows, (ObjectMissing, ObjectDamaged, UnknownFormat)):
                 continue  # only a cache: the points themselves are read instead
             if isinstance(rows, RepositoryError):
                 raise rows
-            self._objects.add(name)
             for point_name, summary in rows:
-                self._covered.add(point_name)
                 self._known.setdefault(point_name, summary)
+            self._objects[name] = frozenset(point_name for point_name, _ in rows)
 
     def _rows(self, name: str) -> list[tuple[str, PointSummary | None]]:
         record = self._sealed.get_record(Kind.CATALOG, name)

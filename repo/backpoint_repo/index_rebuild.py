@@ -32,9 +32,9 @@ from backpoint_repo.index_segment import PackRef, merge_tables
 from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
 from backpoint_repo.sealed_store import SealedStore
-from backpoint_repo.segment_merge import may_delete
 from backpoint_repo.segment_shelf import put_segment, segment_sizes
 from backpoint_repo.spoiled_caches import find_spoiled
+from backpoint_repo.store_rights import may_delete
 from backpoint_repo.trash import read_trash
 
 _NO_RIGHT: Final = (

@@ -18,12 +18,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_repo.errors import ObjectDamaged, ObjectMissing, StoreUnavailable, UnknownFormat
-from backpoint_repo.format import HEADER, SALT_SIZE, TAG_SIZE, Kind
+from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from backpoint_repo.format import Kind
 from backpoint_repo.index import SEGMENT_ENTRIES_MAX, Index, stored_packs
-from backpoint_repo.index_segment import EMPTY_TABLE, IndexTable, PackRef, merge_tables
+from backpoint_repo.index_segment import IndexTable, PackRef, merge_tables
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.segment_shelf import put_segment, segment_sizes
+from backpoint_repo.store_rights import may_delete
 
 A_LEVEL_HOLDS: Final = 8
 """Segments of similar size that are left beside each other."""
@@ -113,20 +114,6 @@ def merge_after_backup(sealed: SealedStore, index: Index) -> Merged:
     return merge_segments(sealed, index, groups_max=_ROUNDS_OF_A_WRITER)
 
 
-def may_delete(sealed: SealedStore) -> bool:
-    """Whether this credential can delete segments, found out with one that says nothing.
-
-    Without that right a merge would only ever add. What cannot be deleted is left, and is the next
-    one's to try: so there is one of them, however often somebody asks.
-    """
-    name = next(_empty_segments(sealed), None) or put_segment(sealed, EMPTY_TABLE)
-    try:
-        sealed.delete(Kind.INDEX, name)
-    except StoreUnavailable:
-        return False
-    return True
-
-
 def _merge(
     sealed: SealedStore, index: Index, group: tuple[str, ...], gone: Collection[PackRef]
 ) -> Merged:
@@ -185,9 +172,3 @@ def _grouped(chosen: list[SegmentFacts], group_max: int) -> Iterator[tuple[str, 
 def _worth_it(group: list[SegmentFacts]) -> Iterator[tuple[str, ...]]:
     if len(group) > 1 or any(one.stale for one in group):
         yield tuple(one.name for one in group)
-
-
-def _empty_segments(sealed: SealedStore) -> Iterator[str]:
-    """By their size: there is no room for an entry in them."""
-    size = HEADER.size + SALT_SIZE + 1 + len(EMPTY_TABLE.encode()) + TAG_SIZE
-    return (name for name, found in segment_sizes(sealed).items() if found == size)

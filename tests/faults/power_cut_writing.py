@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from backpoint_repo import catalog
+from backpoint_repo import catalog, catalog_merge
 from backpoint_repo.errors import WrongPassphrase
 from backpoint_repo.exclusions import mark_damaged
 from backpoint_repo.index_segment import PackRef
@@ -270,7 +270,7 @@ SCENES: Final = {
         first,
         _many,
         _many_again,
-        patches=((catalog, "COMPACT_AFTER", 0), (catalog, "MERGE_AFTER", 1)),
+        patches=((catalog, "COMPACT_AFTER", 0), (catalog_merge, "MERGE_AFTER", 2)),
     ),
     "policy": Scene(first, _set_policy, two, _policy_holds),
     "lease": Scene(first, _lease, _leases_again, _leases_hold),

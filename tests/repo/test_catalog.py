@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from backpoint_repo.catalog import COMPACT_AFTER, MERGE_AFTER, Catalog, PointSummary, summarize
+from backpoint_repo.catalog import Catalog, PointSummary, summarize
+from backpoint_repo.catalog_merge import COMPACT_AFTER, MERGE_AFTER, ROWS_MAX, plan_merges
+from backpoint_repo.errors import StoreReadOnly
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.point import Disk, Point
 from backpoint_repo.record import encode_record
@@ -24,6 +28,17 @@ def point_of(number: int, vm: str = "vm") -> Point:
 def publish(repository: Repository, point: Point) -> PointSummary:
     repository.sealed.put(Kind.POINT, point.point_id.hex(), point.encode())
     return summarize(point)
+
+
+class AddOnly(MemoryStore):
+    """Refuses to delete until it is allowed."""
+
+    allowed = False
+
+    def delete(self, key: str) -> None:
+        if not self.allowed:
+            raise StoreReadOnly("add only")
+        super().delete(key)
 
 
 class CountingStore(MemoryStore):
@@ -72,7 +87,7 @@ def test_compaction_changes_no_listing(seed: int) -> None:
     expected = sorted(there.values(), key=lambda point: point.time)
     assert writer.refresh() == expected
     assert Catalog(repository.sealed).refresh() == expected
-    assert 0 < len(keys_of(repository.sealed.store, Kind.CATALOG)) <= MERGE_AFTER + 1
+    assert 0 < len(keys_of(repository.sealed.store, Kind.CATALOG)) <= 2 * MERGE_AFTER
 
 
 def test_a_compacted_catalogue_saves_reading_points() -> None:
@@ -89,6 +104,67 @@ def test_a_compacted_catalogue_saves_reading_points() -> None:
     publish(repository, point_of(1000))
     assert len(Catalog(repository.sealed).refresh()) == 401
     assert store.gets == 1
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 2 * ROWS_MAX), max_size=100))
+def test_merging_ends_and_leaves_few(sizes: list[int]) -> None:
+    """However many objects there are: each step merges some of a level, until none has too many."""
+    there = {f"{number:03}": size for number, size in enumerate(sizes)}
+    points, steps = sum(sizes), 0
+    while groups := plan_merges(there):
+        for group in groups:
+            assert len(group) >= MERGE_AFTER
+            there["-".join(group)] = sum(there.pop(name) for name in group)
+        steps += 1
+    assert steps <= 5
+    assert sum(there.values()) == points
+    assert sum(2 * size <= ROWS_MAX for size in there.values()) < 5 * MERGE_AFTER
+
+
+def test_who_may_not_delete_adds_one_object_for_many_points_and_merges_nothing() -> None:
+    """Each of its points is listed once, however often it publishes; a maintainer merges them."""
+    store = AddOnly()
+    repository = new_repository(store)
+    writer = Catalog(repository.sealed)
+    for number in range((MERGE_AFTER + 3) * (COMPACT_AFTER + 1)):
+        publish(repository, point_of(number))
+        if number % 13 == 0:
+            writer.refresh()
+            writer.compact()
+    objects = len(keys_of(store, Kind.CATALOG))
+    assert objects == MERGE_AFTER + 2
+    for _ in range(5):
+        writer.refresh()
+        writer.compact()
+    assert len(keys_of(store, Kind.CATALOG)) == objects
+    assert len(keys_of(store, Kind.INDEX)) == 1, "one that says nothing, to learn what is allowed"
+    store.allowed = True
+    maintainer = Catalog(repository.sealed)
+    expected = maintainer.refresh()
+    maintainer.compact()
+    assert len(keys_of(store, Kind.CATALOG)) <= 2
+    assert Catalog(repository.sealed).refresh() == expected
+
+
+def test_forgetting_writes_only_what_listed_the_removed(repository: Repository) -> None:
+    catalog = Catalog(repository.sealed)
+    for number in range(3 * (COMPACT_AFTER + 1)):
+        publish(repository, point_of(number))
+        if number % (COMPACT_AFTER + 1) == COMPACT_AFTER:
+            catalog.refresh()
+            catalog.compact()
+    before = set(keys_of(repository.sealed.store, Kind.CATALOG))
+    gone = point_of(1).point_id.hex()
+    repository.sealed.delete(Kind.POINT, gone)
+    assert catalog.gone() == [gone]
+    catalog.refresh()
+    catalog.forget([gone])
+    after = set(keys_of(repository.sealed.store, Kind.CATALOG))
+    assert len(before) == len(after) == 3
+    assert len(before & after) == 2
+    assert Catalog(repository.sealed).gone() == []
+    assert Catalog(repository.sealed).refresh() == catalog.refresh()
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"BCKPNT\x0b\x02" + bytes(80)])

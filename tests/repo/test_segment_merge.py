@@ -19,7 +19,6 @@ from backpoint_repo.repository import Repository
 from backpoint_repo.segment_merge import (
     A_LEVEL_HOLDS,
     SegmentFacts,
-    may_delete,
     merge_after_backup,
     merge_segments,
     packs_gone,
@@ -28,6 +27,7 @@ from backpoint_repo.segment_merge import (
 from backpoint_repo.segment_shelf import put_segment
 from backpoint_repo.store.contract import Piece
 from backpoint_repo.store.memory import MemoryStore
+from backpoint_repo.store_rights import may_delete
 from small_repository import assert_clean, back_up, keys_of, new_repository, read_disk, reopened
 from synthetic_disk import random_disk
 

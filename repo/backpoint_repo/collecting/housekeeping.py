@@ -1,7 +1,7 @@
 """Small things without a use: notes on points that are gone; damage marks, index entries and trash
-objects of packs that are.
+objects of packs that are; and what writers who may only add have left in many small objects.
 
-Nothing depends on them, so all of it may be left undone. Deletes no packs and no points.
+Nothing depends on it, so all of it may be left undone. Deletes no packs and no points.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from backpoint_repo.trash import drop_trash, pack_of
 def tidy(place: Workplace, unneeded: Collection[PackRef]) -> None:
     """unneeded: as below. Raises what a store raises."""
     place.report.dropped_notes = drop_leftovers(place.sealed, place.catalog, place.clock)
+    place.catalog.refresh()
+    place.catalog.compact()
     _drop_marks(place.sealed)
     _drop_rows(place, unneeded)
 
@@ -57,9 +59,10 @@ def _drop_rows(place: Workplace, unneeded: Collection[PackRef]) -> None:
     it, and trash must tell writers so.
     """
     trash = place.read_trash()
-    if not place.trashed and not unneeded:
-        return
     place.progress.phase("index", 1)
+    if not place.trashed and not unneeded:
+        merge_segments(place.sealed, place.index)
+        return
     stored = set(stored_packs(place.sealed))
     merge_segments(place.sealed, place.index, place.trashed.union(unneeded) - stored)
     for epoch in trash.over:

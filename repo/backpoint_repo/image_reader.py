@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from backpoint_repo.chunk_cache import ChunkCache
@@ -75,7 +75,17 @@ class ImageReader:
 
     def prefetch(self, offset: int, length: int) -> None:
         """Bring the chunks of a range into the cache. Raises as `read`."""
-        self._contents(list(self._parts(offset, min(length, self.size - offset))))
+        self.prefetch_all([(offset, length)])
+
+    def prefetch_all(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """As `prefetch`, of several (offset, length) at once: what is scattered over the disk and
+        was stored together is fetched together."""
+        parts = [
+            part
+            for offset, length in ranges
+            for part in self._parts(offset, min(length, self.size - offset))
+        ]
+        self._contents(parts)
 
     def stretches(self, offset: int, length: int) -> Iterator[Stretch]:
         """What of a range is data, in order; neighbours of one kind are joined."""

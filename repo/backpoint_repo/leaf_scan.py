@@ -175,7 +175,8 @@ def _data_ranges(extents: Iterable[Extent], geometry: Geometry) -> Iterator[Bloc
             continue
         first = extent.offset // BLOCK_SIZE
         last = -(-(extent.offset + extent.length) // BLOCK_SIZE)
-        if end and first <= end + _JOIN_BLOCKS:
+        # Never over a leaf's border: leaves are planned while extents are still coming in.
+        if end and first <= end + _JOIN_BLOCKS and first // LEAF_BLOCKS == (end - 1) // LEAF_BLOCKS:
             end = max(end, last)
             continue
         if end:

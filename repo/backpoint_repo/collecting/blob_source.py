@@ -73,6 +73,16 @@ class BlobSource:
         same = int(self.directory.lengths[row]) == length
         return row if same and self.directory.ids[row].tobytes() == content_id else None
 
+    def data_key_of(self, data: bytes | memoryview) -> DataKey | None:
+        """The key that a blob of this pack names; None where the pack does not list it."""
+        try:
+            key_id = blob_key_id(data)
+        except ObjectDamaged:
+            return None
+        sealed_key = self.directory.data_keys.get(key_id)
+        listed = sealed_key is not None and data_key_id(sealed_key) == key_id
+        return (key_id, sealed_key) if sealed_key is not None and listed else None
+
     def _blob(self, row: int, data: memoryview) -> Blob:
         """A blob as read; one that is not what was stored, without its bytes."""
         directory = self.directory
@@ -85,17 +95,8 @@ class BlobSource:
             return blob
         if self.pack.kind is Kind.NODE_PACK:
             return replace(blob, sealed=bytes(data))
-        data_key = self._data_key(data)
+        data_key = self.data_key_of(data)
         return blob if data_key is None else replace(blob, sealed=bytes(data), data_key=data_key)
-
-    def _data_key(self, data: memoryview) -> DataKey | None:
-        try:
-            key_id = blob_key_id(data)
-        except ObjectDamaged:
-            return None
-        sealed_key = self.directory.data_keys.get(key_id)
-        listed = sealed_key is not None and data_key_id(sealed_key) == key_id
-        return (key_id, sealed_key) if sealed_key is not None and listed else None
 
     def _runs(self, rows: list[int]) -> Iterator[list[int]]:
         """Rows grouped so that each group is one ranged get."""

@@ -176,8 +176,10 @@ class BackupSession:
         label: str,
         consistency: str = "crash",
         capture: Capture | None = None,
+        generation: int | None = None,
     ) -> Point:
         """Make the point exist. time: the moment it shows, default: when the session began.
+        generation: a copy's, which is the original's; by default one more than the parent's.
 
         Raises SessionRevoked where a collector took this session for dead, UsageError where no
         calendar shows `time`. May be tried again after StoreUnavailable.
@@ -200,7 +202,7 @@ class BackupSession:
             tuple(self._disks),
             tuple(self._files),
             self.parent.point_id if self.parent else None,
-            self.parent.generation + 1 if self.parent else 0,
+            self._generation() if generation is None else generation,
             Traffic(self._read, written.new_bytes, written.stored_bytes),
             max(0.0, float(self._parts.clock() - self._publication.started)),
             consistency,
@@ -209,6 +211,9 @@ class BackupSession:
             capture,
         )
         return self._publication.put(point)
+
+    def _generation(self) -> int:
+        return self.parent.generation + 1 if self.parent else 0
 
     def _ingest(self, job: DiskJob, advance: Advance) -> Disk:
         plan = self._plan(job)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from backpoint_repo.block_place import BlockPlace
+from backpoint_repo.cache_options import block_place
 from backpoint_repo.config import read_config
 from backpoint_repo.credential import read_credential
 from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError
@@ -72,10 +74,21 @@ def open_from(args: argparse.Namespace) -> Repository:
 
     Raises UsageError, KeyFault and what `open_repository` raises.
     """
+    return _opened(args, store_from(args))
+
+
+def open_cached_from(args: argparse.Namespace, *, keeps_data: bool = True) -> Repository:
+    """The same, read through the cache of this machine that the arguments choose: for who wants
+    data, and not to know what the store has. keeps_data: also what nobody asked to cache."""
     store = store_from(args)
+    place = block_place(args, os.environ, remote=store.lanes > 1, keeps_data=keeps_data)
+    return _opened(args, store, place)
+
+
+def _opened(args: argparse.Namespace, store: Store, blocks: BlockPlace | None = None) -> Repository:
     read_config(store)  # before anybody is asked for a passphrase to a place that has no use for it
     caches = cache_place(os.environ, say if args.verbose else lambda _: None)
-    return open_repository(store, credential_from(os.environ), caches=caches)
+    return open_repository(store, credential_from(os.environ), caches=caches, blocks=blocks)
 
 
 def open_other(args: argparse.Namespace, address: str) -> Repository:

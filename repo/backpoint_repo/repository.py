@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backpoint_repo.backup_session import BackupSession, SessionParts
+from backpoint_repo.block_place import BlockPlace
 from backpoint_repo.catalog import Catalog, read_point
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
@@ -93,7 +94,7 @@ class Repository:
 
     def disk_map(self, disk: Disk) -> DiskMap:
         """Where each chunk of the disk is. Raises ObjectDamaged."""
-        return DiskMap(disk.size, disk.root, self.nodes.load)
+        return DiskMap(disk.size, disk.root, self.nodes.load, self.nodes.bring)
 
     def open_disk(self, disk: Disk, cache: ChunkCache) -> ImageReader:
         """Random reads of a stored disk."""
@@ -144,10 +145,13 @@ def open_repository(
     credential: Credential,
     clock: Callable[[], float] = time.time,
     caches: CachePlace | None = None,
+    blocks: BlockPlace | None = None,
 ) -> Repository:
-    """caches: where this machine may keep a large index; without it, it is held in memory.
+    """caches: where this machine may keep a large index; without it, it is held in memory. blocks:
+    where it may keep what is read; not for whoever has to see what the store itself has.
 
-    Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat.
+    Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat; UsageError where
+    a place that somebody named cannot be used.
     """
     unverified = read_config(store)
     if isinstance(credential, Passphrase):
@@ -164,6 +168,8 @@ def open_repository(
             f"{CONFIG_KEY}: names a public key that is not the owner's: whoever holds an agent "
             "credential has swapped it, and backups made since are sealed to somebody else"
         )
+    if blocks is not None:
+        store = blocks.over(store, config.repository_id, keyring.meta_key)
     sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
     cache = caches.of(config.repository_id, keyring.meta_key) if caches else None
     return Repository(sealed, config, clock, cache)

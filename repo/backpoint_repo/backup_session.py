@@ -34,6 +34,7 @@ from backpoint_repo.format import MAX_DISK_SIZE
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.pack_stream import uploads_at_once
 from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
 from backpoint_repo.point import (
     ConfigFile,
@@ -99,7 +100,7 @@ class BackupSession:
         self.point_id = self._publication.point_id
         self.warnings = self._publication.warnings
         self._workers = ThreadPoolExecutor(WORKERS, "seal")
-        self._uploads = ThreadPoolExecutor(1, "upload")
+        self._uploads = ThreadPoolExecutor(uploads_at_once(parts.sealed.store), "upload")
         try:
             self._writer = BlobWriter(
                 parts.sealed, parts.index, self.point_id, self._workers, self._uploads

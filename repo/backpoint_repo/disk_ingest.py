@@ -114,12 +114,15 @@ class DiskIngest:
         return _Scan(scanned, leaf.encode() if leaf.ids.any() else None, leaf.allocated)
 
     def _start_sealing(self, *, wait: bool) -> None:
-        """Move scanned leaves on, in disk order; with `wait`, at least one."""
-        while self._scans and (wait or self._scans[0].done()):
+        """Move the oldest leaf on when it is scanned; with `wait`, wait for that.
+
+        One at a time: while packs are sent slowly, all others would wait in memory twice, scanned
+        and sealed.
+        """
+        if self._scans and (wait or (not self._sealing and self._scans[0].done())):
             scan = self._scans.popleft().result()
             jobs = self._writer.start(scan.scanned.ids, scan.scanned.content)
             self._sealing.append((scan, jobs))
-            wait = False
 
     def _finish_oldest(self) -> memoryview:
         """Complete the first leaf in flight; returns its buffer for reuse."""

@@ -7,6 +7,7 @@ how packs are laid out, not which chunks go where.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -102,18 +103,29 @@ def blob_digest(blob: bytes | bytearray | memoryview) -> bytes:
     return blake3(blob).digest(DIGEST_SIZE)
 
 
+def new_buffer(size: int = PACK_SIZE + (2 << 20)) -> memoryview:
+    """Memory for a pack that is being filled; what is not used costs nothing."""
+    return memoryview(mmap.mmap(-1, size))
+
+
 class PackBuilder:
     """A pack that is being filled."""
 
-    def __init__(self, kind: Kind, name: bytes, session: bytes) -> None:
+    def __init__(
+        self, kind: Kind, name: bytes, session: bytes, buffer: memoryview | None = None
+    ) -> None:
+        """buffer: where it is put together: of a pack that is stored, or a new one. One buffer for
+        all of it, because blobs that are kept apart are in memory twice when they are sent."""
         self.kind = kind
         self.name = name
+        self.buffer = buffer or new_buffer()
+        self.size = 0
+        """Bytes of the pack so far."""
         self._session = session
-        self._pieces: list[Piece] = [header(kind)]
         self._ids: list[bytes] = []
         self._lengths: list[int] = []
         self._plain_lengths: list[int] = []
-        self.size = HEADER.size
+        self._append(header(kind))
 
     @property
     def key(self) -> str:
@@ -125,27 +137,43 @@ class PackBuilder:
 
     def add(self, content_id: bytes, blob: bytes, plain_length: int) -> int:
         """Append a sealed blob; returns its byte offset in the pack."""
-        offset = self.size
-        self._pieces.append(blob)
         self._ids.append(content_id)
         self._lengths.append(len(blob))
         self._plain_lengths.append(plain_length)
-        self.size += len(blob)
-        return offset
+        return self._append(blob)
 
     def finish(self, data_keys: dict[bytes, bytes], meta_key: bytes, packer: Packer) -> list[Piece]:
-        """All pieces of the finished object, directory and trailer included."""
-        blobs = self._pieces[1:]
+        """The finished object, directory and trailer included. It lies in the buffer, which is free
+        again when it is stored."""
         directory = PackDirectory(
             self._session,
             data_keys,
             np.frombuffer(b"".join(self._ids), np.uint8).reshape(-1, ID_SIZE),
             np.array(self._lengths, np.uint32),
             np.array(self._plain_lengths, np.uint32),
-            np.frombuffer(b"".join(map(blob_digest, blobs)), np.uint8).reshape(-1, DIGEST_SIZE),
+            np.frombuffer(self._digests(), np.uint8).reshape(-1, DIGEST_SIZE),
         )
         sealed = seal_record(self.kind, self.key, directory.encode(), meta_key, packer)
-        return [*self._pieces, sealed, PACK_TRAILER.pack(len(sealed), PACK_TRAILER_MAGIC)]
+        self._append(sealed)
+        self._append(PACK_TRAILER.pack(len(sealed), PACK_TRAILER_MAGIC))
+        return [self.buffer[: self.size]]
+
+    def _append(self, data: bytes) -> int:
+        start, end = self.size, self.size + len(data)
+        if end > len(self.buffer):
+            grown = new_buffer(2 * end)
+            grown[:start] = self.buffer[:start]
+            self.buffer = grown
+        self.buffer[start:end] = data
+        self.size = end
+        return start
+
+    def _digests(self) -> bytes:
+        found, at = [], HEADER.size
+        for length in self._lengths:
+            found.append(blob_digest(self.buffer[at : at + length]))
+            at += length
+        return b"".join(found)
 
 
 def read_directory(

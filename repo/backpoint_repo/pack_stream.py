@@ -9,17 +9,25 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from concurrent.futures import Executor, Future
+from typing import Final
 
 from backpoint_repo.errors import ObjectExists
 from backpoint_repo.format import Kind
 from backpoint_repo.index_segment import PACK_NAME_SIZE, Location, PackRef
 from backpoint_repo.pack import PACK_SIZE, PackBuilder
 from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.store.contract import Store
 
 Entries = list[tuple[bytes, Location]]
 
-_IN_FLIGHT_MAX = 1
-"""Packs being uploaded beside the one being filled: 32 MiB of memory each."""
+_UPLOADS_FAR: Final = 2
+"""Where each request waits for a network: with 50 ms of it, two keep 200 MB/s busy, and one link of
+a real store is slower than that."""
+
+
+def uploads_at_once(store: Store) -> int:
+    """Packs being uploaded beside the one being filled: 32 MiB of memory each."""
+    return 1 if store.lanes == 1 else _UPLOADS_FAR
 
 
 class PackStream:
@@ -38,7 +46,9 @@ class PackStream:
         self._session = session
         self._data_keys = data_keys
         self._uploads = uploads
+        self._uploads_max = uploads_at_once(sealed.store)
         self._in_flight: deque[Future[Entries]] = deque()
+        self._spare: list[memoryview] = []
         self._durable: Entries = []
         self._builder = self._new_builder()
         self._entries: Entries = []
@@ -66,11 +76,11 @@ class PackStream:
         return taken
 
     def _close_pack(self) -> None:
-        builder, entries = self._builder, self._entries
-        self._builder, self._entries = self._new_builder(), []
-        while len(self._in_flight) >= _IN_FLIGHT_MAX:
+        while len(self._in_flight) >= self._uploads_max:
             self._durable += self._in_flight.popleft().result()
-        self._in_flight.append(self._uploads.submit(self._upload, builder, entries))
+        uploading = self._uploads.submit(self._upload, self._builder, self._entries)
+        self._in_flight.append(uploading)
+        self._builder, self._entries = self._new_builder(), []
 
     def _upload(self, builder: PackBuilder, entries: Entries) -> Entries:
         meta_key, packer = self._sealed.keyring.meta_key, self._sealed.packer
@@ -79,7 +89,10 @@ class PackStream:
             self._sealed.store.put(builder.key, pieces)
         except ObjectExists as error:
             raise AssertionError("a 128-bit random pack name was drawn twice") from error
+        self._spare.append(builder.buffer)
         return entries
 
     def _new_builder(self) -> PackBuilder:
-        return PackBuilder(self._kind, secrets.token_bytes(PACK_NAME_SIZE), self._session)
+        # The first touch of memory costs more than filling it: packs that are stored leave theirs.
+        buffer = self._spare.pop() if self._spare else None
+        return PackBuilder(self._kind, secrets.token_bytes(PACK_NAME_SIZE), self._session, buffer)

@@ -29,6 +29,7 @@ from backpoint_repo.index import ids_of
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease import SEEN_ALL, Lease, LeaseTerms
 from backpoint_repo.node_reader import node_id_of
+from backpoint_repo.pack_stream import uploads_at_once
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
 from backpoint_repo.verbatim_copy import VerbatimCopies
@@ -55,7 +56,7 @@ class HealSession:
         session = secrets.token_bytes(POINT_ID_SIZE)
         self._lease = Lease(sealed, session, LeaseTerms(HEAL, SEEN_ALL), repository.clock)
         self.workers = ThreadPoolExecutor(WORKERS, "heal")
-        self._uploads = ThreadPoolExecutor(1, "upload")
+        self._uploads = ThreadPoolExecutor(uploads_at_once(sealed.store), "upload")
         try:
             self._lease.keep_fresh(lambda error: self.note(str(error)))
             index.exclude(read_exclusions(sealed))

@@ -87,7 +87,7 @@ def find_commands() -> dict[str, EntryPoint]:
 def build_parser(commands: Mapping[str, ModuleType]) -> CommandParser:
     """The parser of the whole command line, knowing only these subcommands."""
     parser = CommandParser(prog="backpoint", description=_DESCRIPTION)
-    parser.set_defaults(repo=None, json=False, verbose=False)
+    parser.set_defaults(repo=None, settings=None, json=False, verbose=False)
     level = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in commands.items():
         command = level.add_parser(name, help=module.HELP)

@@ -20,6 +20,10 @@ environment:
   One of these at a time; with none of them the passphrase is asked for on the terminal.
   BACKPOINT_CACHE               folder on a local disk where a large index is kept decoded
                                 (default: backpoint in /var/cache for root, else in ~/.cache)
+  BACKPOINT_CONFIG              file with a [store] table, where --settings is not given
+  AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+  AWS_PROFILE, AWS_CA_BUNDLE    how s3:// is reached without that table, as AWS's tools take it;
+                                GOOGLE_* for gs:// and AZURE_* for az://
 """
 NEW_PASSPHRASE: Final = """\
   BACKPOINT_NEW_PASSPHRASE, BACKPOINT_NEW_PASSPHRASE_FILE, BACKPOINT_NEW_PASSPHRASE_COMMAND
@@ -42,7 +46,17 @@ class CommandParser(argparse.ArgumentParser):
         # Suppressed defaults: a level where the option is absent must not undo one where it stood.
         absent = argparse.SUPPRESS
         shared.add_argument(
-            "-r", "--repo", metavar="REPO", default=absent, help="the repository: a directory"
+            "-r",
+            "--repo",
+            metavar="REPO",
+            default=absent,
+            help="the repository: a directory, s3://bucket/prefix, gs://... or az://...",
+        )
+        shared.add_argument(
+            "--settings",
+            metavar="FILE",
+            default=absent,
+            help="TOML file whose [store] table says how to reach an object store",
         )
         shared.add_argument(
             "--json", action="store_true", default=absent, help="results as JSON, sizes in bytes"

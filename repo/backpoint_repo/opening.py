@@ -22,6 +22,8 @@ from backpoint_repo.secret_source import SecretSource, refuse_several
 from backpoint_repo.segment_cache import cache_place
 from backpoint_repo.store.address import open_store
 from backpoint_repo.store.contract import Store
+from backpoint_repo.store.place import is_address
+from backpoint_repo.store.settings import read_store_file
 from backpoint_repo.terminal import say
 
 REPOSITORY: Final = "BACKPOINT_REPO"
@@ -38,8 +40,14 @@ def store_from(args: argparse.Namespace) -> Store:
 
 
 def store_at(args: argparse.Namespace, address: str) -> Store:
-    """The store at an address, which may be another one than -r names. Raises UsageError."""
-    return open_store(address, os.environ)
+    """The store at an address, which may be another one than -r names.
+
+    How an object store is reached says the [store] table of the file at --settings, or of
+    BACKPOINT_CONFIG; else the environment. Raises what `open_store` raises.
+    """
+    settings = getattr(args, "settings", None)
+    tables = read_store_file(Path(settings)) if settings and is_address(address) else None
+    return open_store(address, os.environ, tables)
 
 
 def credential_from(environment: Mapping[str, str]) -> Credential:

@@ -22,6 +22,7 @@ from backpoint_repo.index_segment import prefixes_of
 from backpoint_repo.pack import PackDirectory
 from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.repository import Repository
+from backpoint_repo.store.probe import PROBES
 from backpoint_repo.trash import read_trash
 
 _FOREIGN: Final = "foreign"
@@ -115,6 +116,8 @@ def take_tally(repository: Repository, progress: PhaseProgress) -> Tally:
 def _count_objects(repository: Repository) -> tuple[Counter[str], Counter[str]]:
     objects, stored = Counter[str](), Counter[str]()
     for found in repository.sealed.store.list(""):
+        if found.key.startswith(PROBES):
+            continue  # in a copy of a bucket; no part of the repository
         folder = found.key.partition("/")[0]
         folder = folder if folder in _KNOWN else _FOREIGN
         objects[folder] += 1

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 HELP: Final = "make a repository"
 
 _DESCRIPTION: Final = """
-Make a repository in a directory, which may be missing or must be empty. The passphrase is asked
-for twice, or taken from the environment. It opens the owner's key; without a passphrase or recovery
-key nobody can ever read the backups, so let --recovery-key write one and lock its print-out away.
+Make a repository in a directory, which may be missing or must be empty, or below a prefix of a
+bucket. An object store is tried first, and refused where it cannot keep two writers apart. The
+passphrase is asked for twice, or taken from the environment. It opens the owner's key; without a
+passphrase or recovery key nobody can ever read the backups, so let --recovery-key write one and
+lock its print-out away.
 
 The chunk average is fixed for ever: smaller finds more duplicates and costs more index. The minimum
 age can later be raised (`backpoint protect`) and never lowered. Parity is kept up by `backpoint
@@ -25,6 +27,7 @@ parity`: with 10+2, of each group of 10 packs any 2 can be lost, for a fifth mor
 """
 _EXAMPLES: Final = """
 backpoint -r /srv/backups init --recovery-key /root/backpoint.recovery
+backpoint -r s3://bucket/backups init --recovery-key /root/backpoint.recovery
 backpoint -r /srv/backups init --chunk-avg 32K
 backpoint -r /srv/backups init --min-age 14d --parity 10+2
 """
@@ -67,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.recovery_file import add_recovery_key
     from backpoint_repo.repository import create_repository
     from backpoint_repo.sizes import parse_size
+    from backpoint_repo.store.probe import probe_new
     from backpoint_repo.terminal import print_line, print_record, warn
 
     chunks = ChunkParameters.with_average(parse_size(args.chunk_avg))
@@ -75,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_foreign(store)
     if args.recovery_key is not None:
         _refuse_existing(args.recovery_key)
+    probe_new(store)
     repository = create_repository(store, first_passphrase(os.environ), chunks)
     repository_id = repository.config.repository_id.hex()
     if policy != Policy():
@@ -107,16 +112,19 @@ def _refuse_foreign(store: Store) -> None:
     """A repository is not mixed with other files: nobody could tell later what belongs to it."""
     from backpoint_repo.errors import UsageError
     from backpoint_repo.format import CONFIG_KEY, FOLDERS, Kind
+    from backpoint_repo.store.place import is_address
+    from backpoint_repo.store.probe import PROBES
 
     # What an init that was cut short leaves behind does not stop the next one.
-    ours = f"{FOLDERS[Kind.SLOT]}/"
+    ours = (f"{FOLDERS[Kind.SLOT]}/", PROBES)
+    need = "prefix" if is_address(store.address) else "directory"
     for found in store.list(""):
         if found.key == CONFIG_KEY:
             raise UsageError(f"there is a repository at {store.address} already")
         if not found.key.startswith(ours):
             raise UsageError(
                 f"{store.address} is not empty (it has {found.key}); a repository needs a "
-                "directory of its own"
+                f"{need} of its own"
             )
 
 

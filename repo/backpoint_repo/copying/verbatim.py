@@ -9,7 +9,7 @@ points are copied is decided elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ import numpy as np
 from backpoint_repo import version
 from backpoint_repo.capture import refusal
 from backpoint_repo.catalog import read_point
-from backpoint_repo.copying.contract import Copied, Watch
+from backpoint_repo.copying.contract import Base, Copied, Watch
 from backpoint_repo.copying.origin import capture_of_copy, identity_of
 from backpoint_repo.copying.verbatim_fetch import Fetched, VerbatimFetch, Wanted
 from backpoint_repo.copying.verbatim_walk import MapWalk
@@ -34,10 +34,9 @@ from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import HOLE, Kind
 from backpoint_repo.index import Index, ids_of
 from backpoint_repo.map_node import Ids
-from backpoint_repo.parent_point import newest_point
+from backpoint_repo.parent_point import given_point, newest_point
 from backpoint_repo.point import ConfigFile, Disk, Point, Traffic
 from backpoint_repo.publication import Publication, PublicationParts
-from backpoint_repo.reading import reading
 from backpoint_repo.replica import same_keys
 from backpoint_repo.repository import Repository
 from backpoint_repo.verbatim_copy import VerbatimCopies
@@ -47,45 +46,44 @@ _FLUSH_AFTER: Final = 1 << 17
 
 
 def copy_point_verbatim(
-    source: Repository, target: Repository, original: Point, watch: Watch | None = None
+    source: Repository, target: Repository, point: Point, base: Base | None, watch: Watch
 ) -> Copied:
-    """Make a copy of a point of `source` in `target`, which has the same keys.
+    """A `CopyPoint`, for a target with the same keys; UsageError where it has others.
 
-    Raises UsageError where it has others, ObjectMissing and ObjectDamaged where content of the
-    point has no good copy (no point is made then), SessionRevoked, and what a store raises.
+    Stands on the base's copy, and without one on the VM's newest point in the target.
     """
     if not same_keys(source, target):
         raise UsageError(
             f"{target.sealed.store.address} has other keys than {source.sealed.store.address}: "
             "sealed blobs of one cannot be read in the other"
         )
-    watch = watch or Watch()
-    with ExitStack() as held:
-        held.enter_context(reading(source, original, watch.tell))
-        source.index.refresh()
-        fetch = held.enter_context(VerbatimFetch(source))
-        session = held.enter_context(VerbatimSession(target, original.vm, fetch))
-        for disk in original.disks:
+    source.index.refresh()
+    with (
+        VerbatimFetch(source) as fetch,
+        VerbatimSession(target, _parent(target, point.vm, base), fetch) as session,
+    ):
+        for disk in point.disks:
             session.copy_disk(disk, watch.advance)
-        for file in original.files:
+        for file in point.files:
             session.copy_file(file)
-        return Copied(original, session.publish(source, original), verbatim=True)
+        identity = identity_of(source.sealed.repository_id, point)
+        return Copied(point, session.publish(point, identity), verbatim=True)
 
 
 class VerbatimSession:
     """One point in the making. A context manager for one thread; without `publish` no point."""
 
-    def __init__(self, target: Repository, vm: str, fetch: VerbatimFetch) -> None:
-        """Put the lease, which pins the VM's newest point there. Raises what a store raises."""
+    def __init__(self, target: Repository, parent: Point | None, fetch: VerbatimFetch) -> None:
+        """Put the lease, which pins the parent, of the target. Raises what a store raises."""
         sealed = target.sealed
         refuse_unknown_features(sealed.store)
         target.index.refresh()
         index = target.index.fork()
         self._target = target
         self._fetch = fetch
-        self._parent = newest_point(sealed, target.catalog, vm)
+        self._parent = parent
         parts = PublicationParts(sealed, index, target.catalog, target.clock)
-        self._publication = Publication(parts, self._parent)
+        self._publication = Publication(parts, parent)
         self._store = _NewBlobs(
             index, VerbatimCopies(sealed, index, self._publication.point_id), fetch
         )
@@ -105,10 +103,10 @@ class VerbatimSession:
         """As `copy_disk`."""
         self._do(partial(self._file, file), partial(self._file, file))
 
-    def publish(self, source: Repository, original: Point) -> Point:
-        """Make the copy exist. Raises as `Publication.settle` and `Publication.put`."""
+    def publish(self, original: Point, identity: bytes) -> Point:
+        """Make the copy exist. identity: whose copy it says it is. Raises UsageError where that
+        cannot be recorded, and as `Publication.settle` and `Publication.put`."""
         publication, store = self._publication, self._store
-        identity = identity_of(source.sealed.repository_id, original)
         capture = capture_of_copy(original.capture, identity)
         if why := refusal(capture):
             raise UsageError(f"where the copy is from cannot be recorded: what is to be {why}")
@@ -125,7 +123,7 @@ class VerbatimSession:
             original.disks,
             original.files,
             parent.point_id if parent else None,
-            parent.generation + 1 if parent else 0,
+            original.generation,
             Traffic(self._fetch.read, store.plain, store.stored),
             max(0.0, now - publication.started),
             original.consistency,
@@ -221,6 +219,15 @@ class _NewBlobs:
         self._added.append(found.content_id)
         if len(self._added) >= _FLUSH_AFTER:
             self.flush()
+
+
+def _parent(target: Repository, vm: str, base: Base | None) -> Point | None:
+    if base is not None:
+        try:
+            return given_point(target.sealed, base.copy)
+        except (ObjectMissing, ObjectDamaged, UnknownFormat):
+            pass  # gone, or rotten: then another will do
+    return newest_point(target.sealed, target.catalog, vm)
 
 
 @contextmanager

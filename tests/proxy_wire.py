@@ -109,7 +109,7 @@ class Wire:
             if size == 0:
                 return raw
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Raises Gone."""
         try:
             self.socket.sendall(data)
@@ -145,6 +145,20 @@ class Wire:
             self._ahead = self._ahead[len(piece) :]
             length -= len(piece)
             yield piece
+
+    def fill(self, room: memoryview) -> None:
+        """Read a body of just that length into `room`. Raises Gone where it ends early."""
+        ahead = min(len(room), len(self._ahead))
+        room[:ahead] = self._ahead[:ahead]
+        self._ahead = self._ahead[ahead:]
+        while ahead < len(room):
+            try:
+                got = self.socket.recv_into(room[ahead:], 0, socket.MSG_WAITALL)
+            except OSError as error:
+                raise Gone from error
+            if not got:
+                raise Gone
+            ahead += got
 
     def move(self, sink: Wire, length: int, line: Bandwidth) -> None:
         """Pass `length` bytes of body on to `sink`. Raises Gone."""

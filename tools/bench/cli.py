@@ -16,7 +16,16 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from tools.bench import guest_trees, ingest, lifecycle, live, mounting, peers, storing
+from tools.bench import (
+    guest_trees,
+    ingest,
+    lifecycle,
+    live,
+    mounting,
+    object_store,
+    peers,
+    storing,
+)
 from tools.bench.aims import verdicts
 from tools.bench.archivers import archivers
 from tools.bench.content import MIB
@@ -33,6 +42,7 @@ BENCHMARKS = {
     guest_trees.NAME: guest_trees.run,
     live.NAME: live.run,
     lifecycle.NAME: lifecycle.run,
+    object_store.NAME: object_store.run,
 }
 WITHOUT_PEERS = {guest_trees.NAME, live.NAME}
 """No other backup tool shows a guest's files, or has sessions on a mount."""

@@ -16,7 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_repo.errors import ObjectExists, ObjectMissing, RepositoryError, StoreUnavailable
+from backpoint_repo.errors import (
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.pin import Pin
 from backpoint_repo.record import encode_record
@@ -118,11 +124,19 @@ class Lease:
         self._ended.set()
 
     def release(self) -> None:
-        """Give the lease back; harmless when repeated, and when the store is gone."""
+        """Give the lease back; harmless when repeated, and when the store is gone.
+
+        Who may not delete says instead that the session is over, and leaves the rest to collectors.
+        """
         with self._lock:
-            if not self._ended.is_set():
-                self._ended.set()
-                self._drop(self._name(self._number))
+            if self._ended.is_set():
+                return
+            self._ended.set()
+            if not self._drop(self._name(self._number)):
+                number, last = self._number + 1, LeaseTerms(self._terms.purpose, self._terms.epoch)
+                with contextlib.suppress(RepositoryError):
+                    while not self._put(number, last, ended=True):
+                        number += 1
 
     def _stands(self) -> bool:
         try:
@@ -134,15 +148,21 @@ class Lease:
     def _name(self, number: int) -> str:
         return f"{self._session.hex()}-{number:08x}"
 
-    def _drop(self, name: str) -> None:
-        # A collector clears up what an append-only credential must leave behind.
-        with contextlib.suppress(StoreUnavailable):
+    def _drop(self, name: str) -> bool:
+        """False where we may not: a collector clears up what is left behind."""
+        try:
             self._sealed.delete(Kind.LEASE, name)
+        except StoreReadOnly:
+            return False
+        except StoreUnavailable:
+            return True  # whether it is gone or not, there is no more that we can do
+        return True
 
-    def _put(self, number: int, terms: LeaseTerms) -> bool:
+    def _put(self, number: int, terms: LeaseTerms, *, ended: bool = False) -> bool:
         """False where there is one of this number."""
         payload = encode_record(
-            {
+            ({"ended": True} if ended else {})
+            | {
                 "session": self._session,
                 "purpose": terms.purpose,
                 "epoch": terms.epoch,

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryError,
+    UnknownFormat,
+)
 from backpoint_repo.format import ID_SIZE, MAX_DISK_SIZE, Kind, object_key
 from backpoint_repo.point import POINT_ID_SIZE, is_calendar_time
 from backpoint_repo.point_note import PointNote, put_note
@@ -37,7 +44,8 @@ _TRIES: Final = 20
 @dataclass(frozen=True)
 class HeldLease:
     """pins: ids of points. roots: (size in bytes, map root) and chunks: ids, of all its pins.
-    started, refreshed: by the session's clock. problem: why it cannot be read, for the user."""
+    started, refreshed: by the session's clock. problem: why it cannot be read, for the user. ended:
+    the session has said that it is over, because it may not delete its lease (`end_over`)."""
 
     session: bytes
     number: int
@@ -52,11 +60,13 @@ class HeldLease:
     refreshed: float = 0.0
     lifetime_s: float = 0.0
     problem: str = ""
+    ended: bool = False
 
     def looks_expired(self, now: float) -> bool:
         """By two clocks that may disagree. One that cannot be read never does: see `revoke`."""
         silent_s = now - self.refreshed
-        return not self.problem and (silent_s > self.lifetime_s or silent_s < -_AHEAD_MAX_S)
+        silent = silent_s > self.lifetime_s or silent_s < -_AHEAD_MAX_S
+        return not self.problem and (self.ended or silent)
 
     @property
     def title(self) -> str:
@@ -94,6 +104,26 @@ def revoke(sealed: SealedStore, session: bytes, by: bytes, now: float) -> bool:
         if name.startswith(session.hex()):
             sealed.delete(Kind.LEASE, name)
     return voided
+
+
+def end_over(sealed: SealedStore, leases: Iterable[HeldLease], by: bytes, now: float) -> None:
+    """Delete what sessions have left that say that they are over. by: as of `revoke`.
+
+    One that has published has its answer, so its point needs no note; one that has not gets a VOID,
+    because others than the session could have said it. Raises what a store raises.
+    """
+    sessions = {lease.session for lease in leases if lease.ended}
+    for _, answer in sealed.each(sessions, lambda session: put_void(sealed, session, by, now)):
+        _raise_failed(answer)
+    names = [name for name in sealed.names(Kind.LEASE) if _NAME.fullmatch(name)]
+    left = [name for name in names if bytes.fromhex(name[: 2 * POINT_ID_SIZE]) in sessions]
+    for _, gone in sealed.each(left, lambda name: sealed.delete(Kind.LEASE, name)):
+        _raise_failed(gone)
+
+
+def _raise_failed(answer: object) -> None:
+    if isinstance(answer, RepositoryError):
+        raise answer
 
 
 def put_void(sealed: SealedStore, session: bytes, by: bytes, now: float) -> bool:
@@ -173,6 +203,7 @@ def _read(sealed: SealedStore, session: bytes, number: int) -> HeldLease:
         record.natural("pid"),
         *times,
         lifetime_s,
+        ended=bool(record.optional("ended", bool)),
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from backpoint_repo.errors import ObjectExists, ObjectMissing, SessionRevoked
+from backpoint_repo.errors import ObjectExists, ObjectMissing, SessionRevoked, StoreReadOnly
 from backpoint_repo.format import Kind, object_key
 from backpoint_repo.lease import BACKUP, LIFETIME_S, MOUNT, Lease, LeaseTerms
-from backpoint_repo.lease_book import UNRELEASED, put_void, read_leases, revoke
+from backpoint_repo.lease_book import UNRELEASED, end_over, put_void, read_leases, revoke
 from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point_note import read_note
 from backpoint_repo.record import encode_record
@@ -246,3 +246,48 @@ def test_a_lease_refreshed_under_the_reading_is_not_missing(times: int) -> None:
     assert lease.session == SESSION
     assert bool(lease.problem) is (times == 1000)
     assert lease.epoch == (0 if times == 1000 else 4)
+
+
+class AddOnly(MemoryStore):
+    """Refuses to delete until it is allowed."""
+
+    allowed = False
+
+    def delete(self, key: str) -> None:
+        if not self.allowed:
+            raise StoreReadOnly("add only")
+        super().delete(key)
+
+
+def test_who_may_not_delete_says_that_it_is_over(clock: StandingClock) -> None:
+    """So nobody waits for its lease, nor takes it for a session that died."""
+    store = AddOnly()
+    repository = new_repository(store, clock)
+    point = back_up(repository, "vm", random_disk(1 << 16, 1))
+    (lease,) = read_leases(repository.sealed)
+    assert lease.ended
+    assert lease.looks_expired(NOON)
+    assert lease.pins == ()
+    store.allowed = True
+    end_over(repository.sealed, [lease], BY, NOON)
+    assert read_leases(repository.sealed) == []
+    assert read_note(repository.sealed, point.point_id, UNRELEASED) is None
+    assert repository.point(point.point_id) == point
+    assert_clean(repository)
+
+
+def test_whoever_says_so_for_another_costs_it_its_backup_and_no_more(
+    repository: Repository,
+) -> None:
+    """Any agent can put such a lease: the session must not publish behind the collector's back."""
+    with repository.begin_backup("vm") as session:
+        name = f"{session.point_id.hex()}-ffffffff"
+        own = GOOD | {"session": session.point_id, "pins": [], "ended": True}
+        repository.sealed.put(Kind.LEASE, name, encode_record(own))
+        end_over(repository.sealed, read_leases(repository.sealed), BY, NOON)
+        with pytest.raises(SessionRevoked):
+            session.publish(time=None, label="")
+    with pytest.raises(ObjectMissing):
+        repository.point(session.point_id)
+    assert read_leases(repository.sealed) == []
+    assert_clean(repository)

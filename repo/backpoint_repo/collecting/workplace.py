@@ -22,7 +22,7 @@ from backpoint_repo.format import Kind
 from backpoint_repo.index import pack_sizes
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease import COLLECT, SEEN_ALL, Lease, LeaseTerms
-from backpoint_repo.lease_book import HeldLease, read_leases, revoke
+from backpoint_repo.lease_book import HeldLease, end_over, read_leases, revoke
 from backpoint_repo.phase_progress import PhaseProgress
 from backpoint_repo.point import POINT_ID_SIZE
 from backpoint_repo.repository import Repository
@@ -150,8 +150,11 @@ class Workplace:
         before = self.clock()
         leases = [lease for lease in read_leases(self.sealed) if lease.session != self.session]
         after = self.clock()
+        over = [lease for lease in leases if lease.ended]
+        if over:
+            end_over(self.sealed, over, self.session, after)
         alive = []
-        for lease in leases:
+        for lease in (lease for lease in leases if not lease.ended):
             # By both: this machine may have slept while it read them.
             if lease.looks_expired(before) and lease.looks_expired(after):
                 revoke(self.sealed, lease.session, self.session, after)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.end is not None:
         return _end(repository, args.end, as_json=args.json)
     newest = _newest_epoch(repository.sealed)
-    leases = read_leases(repository.sealed)
+    leases = [lease for lease in read_leases(repository.sealed) if not lease.ended]
     now = repository.clock()
     if args.json:
         print_record({"epoch": newest, "leases": [_record(lease, now) for lease in leases]})

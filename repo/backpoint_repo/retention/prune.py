@@ -59,7 +59,7 @@ def plan_prune(repository: Repository, rules: Mapping[str, Sequence[Rules]]) -> 
     sealed, now = repository.sealed, repository.clock()
     min_age_s = read_policy(sealed).min_age_s
     # Leases before points: a backup whose lease was gone has published, or never will.
-    spared = {lease.session: [UNDER_WAY] for lease in read_leases(sealed)}
+    spared = {one.session: [UNDER_WAY] for one in read_leases(sealed) if not one.ended}
     points = {point.point_id: point for point in repository.catalog.refresh()}
     unreadable = dict(repository.catalog.broken)
     for point_id, why in held_points(sealed, sealed.names(Kind.NOTE), points, now).items():

@@ -80,7 +80,7 @@ def remove_points(
         return Removal()
     refuse_unknown_features(sealed.store)
     # Before notes are listed: a session that is ended leaves the note `unreleased` first.
-    under_way = {lease.session for lease in read_leases(sealed)}
+    under_way = {lease.session for lease in read_leases(sealed) if not lease.ended}
     remover = _Remover(sealed, clock)
     spared = {point_id: UNDER_WAY for point_id in wanted if point_id in under_way}
     removed: list[bytes] = []

@@ -1,5 +1,6 @@
 """The demo: running VMs of a vCenter are backed up, changed, backed up again, mounted, run
-from the backup and restored; and what was kept is thinned out, scrubbed and healed.
+from the backup and restored; what was kept is thinned out, scrubbed and healed, and copied to an
+object store.
 
 Decides the order of the steps; what each must prove is with the step, and a step that proves
 nothing is not here. Talks to Backpoint only through its command line, as a user would, and to the
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import backup_steps, lifecycle_steps, live_steps, restore_steps
+from tools import backup_steps, lifecycle_steps, live_steps, off_site_steps, restore_steps
 from tools.demo_config import SESSIONS
 from tools.play import Play, unmounted_at_the_end
 from tools.stage import Stage, StepFailed
@@ -79,6 +80,7 @@ def _tell(stage: Stage, folder: Path) -> None:
         _back_up(play)
         _get_back(play)
         _keep_for_years(play)
+        _end(play)
 
 
 def _back_up(play: Play) -> None:
@@ -103,10 +105,14 @@ def _get_back(play: Play) -> None:
 
 
 def _keep_for_years(play: Play) -> None:
-    stage = play.stage
     lifecycle_steps.thin_out(play)
     lifecycle_steps.give_space_back(play)
     lifecycle_steps.rot_and_heal(play)
+    off_site_steps.take_off_site(play)
+
+
+def _end(play: Play) -> None:
+    stage = play.stage
     with stage.step("where all stands; every stored byte is checked"):
         play.agent("status")
         stage.run("backpoint", "check", "--read-data")

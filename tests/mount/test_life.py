@@ -211,7 +211,7 @@ def test_places_that_cannot_be_mounted_on(
     done = checked_repository.backpoint("umount", full)
     assert done.returncode == 2
     assert "nothing is mounted" in done.stderr
-    done = checked_repository.backpoint("mount", "--cache-size", "1M", checked_repository.place)
+    done = checked_repository.backpoint("mount", "--memory", "1M", checked_repository.place)
     assert done.returncode == 2
 
 

@@ -24,7 +24,7 @@ def test_memory_is_bounded_by_the_cache_however_much_is_read(
     checked_repository: MountedRepository, back_up_bytes: MakePoint
 ) -> None:
     back_up_bytes("web", os.urandom(160 * MIB))
-    checked_repository.mount("--cache-size", "16M")
+    checked_repository.mount("--memory", "16M")
     before = _resident(checked_repository.pid)
     flat = checked_repository.newest("web") / "disk0-flat.vmdk"
     run("dd", f"if={flat}", "of=/dev/null", "bs=1M")

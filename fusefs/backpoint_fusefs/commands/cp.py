@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from backpoint_fusefs.commands.ls import PLACE
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -68,15 +69,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all files are yours, without what concerns other owners: ACLs, setuid bits, security "
         "attributes",
     )
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0, or the exit code of the first failure. Raises UsageError, KeyFault, GuestError,
     TargetError, and what a store raises."""
     from backpoint_fusefs.guest.guest_shelf import GuestShelf
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
 
-    repository = open_from(args)
+    repository = open_cached_from(args)
     require_owner(repository, "reading a guest's files")
     with GuestShelf(repository) as shelf:
         if args.dest == _STDOUT:

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import describe
 from backpoint_repo.commands.show import SELECTOR
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar="PATH", nargs="?", default="", help="a place in both: /path or VOLUME/path"
     )
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_fusefs.guest.comparing.point_diff import point_differences
     from backpoint_fusefs.guest.comparing.tree_diff import TreeDiff
     from backpoint_fusefs.guest.guest_shelf import GuestShelf
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
     from backpoint_repo.terminal import warn
 
-    repository = open_from(args)
+    repository = open_cached_from(args)
     require_owner(repository, "reading a guest's files")
     code = 0
     with GuestShelf(repository) as shelf:

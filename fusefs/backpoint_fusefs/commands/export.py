@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backpoint_fusefs.cache_size import add_cache_size, parse_cache_size
 from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT, add_live_option
+from backpoint_fusefs.memory_size import add_memory_size, parse_memory_size
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import EXIT_CODES, OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="for --print-exports: where the repository is mounted",
     )
-    add_cache_size(parser)
+    add_memory_size(parser)
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -174,16 +176,16 @@ def _serve(args: argparse.Namespace, terms: ExportTerms) -> int:
     from backpoint_fusefs.nfs.stop_signals import undisturbed, until_stopped
     from backpoint_fusefs.nfs.supervisor import Export
     from backpoint_fusefs.nfs.tools_check import check_tools
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
     from backpoint_repo.process_tuning import tune_for_chunks
     from backpoint_repo.terminal import say
 
     check_tools()
-    cache_size = parse_cache_size(args.cache_size)
-    repository = open_from(args)
+    memory = parse_memory_size(args.memory)
+    repository = open_cached_from(args)
     require_owner(repository, "exporting")
     tune_for_chunks()  # not before: what scrypt took would be kept too
-    plan = _plan(args, terms, repository, cache_size)
+    plan = _plan(args, terms, repository, memory)
     os.close(open_log(plan.nfs_log))  # private before NFS-Ganesha writes to it
     output = open_log(plan.log)
     parts = ExitStack()
@@ -202,7 +204,7 @@ def _serve(args: argparse.Namespace, terms: ExportTerms) -> int:
 
 
 def _plan(
-    args: argparse.Namespace, terms: ExportTerms, repository: Repository, cache_size: int
+    args: argparse.Namespace, terms: ExportTerms, repository: Repository, memory: int
 ) -> ExportPlan:
     from backpoint_fusefs.mount_log import log_path
     from backpoint_fusefs.nfs.export_folder import folder_of
@@ -219,7 +221,7 @@ def _plan(
         terms,
         folder,
         sessions,
-        cache_size,
+        memory,
         log,
         log.with_name(f"{log.stem}-nfs.log"),
     )

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import describe
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-R", "--recursive", action="store_true", help="with everything below, one path a line"
     )
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0, or the exit code of the first thing that could not be read. Raises UsageError, KeyFault,
     GuestError, and what a store raises."""
     from backpoint_fusefs.guest.guest_shelf import GuestShelf
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
 
-    repository = open_from(args)
+    repository = open_cached_from(args)
     require_owner(repository, "reading a guest's files")
     listing = _Listing(args)
     with GuestShelf(repository) as shelf:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from backpoint_fusefs.cache_size import add_cache_size, parse_cache_size
+from backpoint_fusefs.memory_size import add_memory_size, parse_memory_size
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import describe
 
 HELP: Final = "show every restore point as files below a directory"
@@ -26,7 +28,8 @@ the owner's key.
 """
 _EXAMPLES: Final = """
 backpoint mount /mnt/backups
-backpoint mount --cache-size 1G --foreground /mnt/backups
+backpoint mount --memory 1G --foreground /mnt/backups
+backpoint -r s3://backups/site1 mount --cache /srv/cache --cache-size 50G /mnt/backups
 backpoint mount --live /var/lib/backpoint/sessions /mnt/backups
 """
 
@@ -57,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "was given as --live (without it: BACKPOINT_LIVE, else /var/lib/backpoint/live/ID for "
         "root and ~/.local/state/backpoint/live/ID for others)",
     )
-    add_cache_size(parser)
+    add_memory_size(parser)
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,27 +70,26 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_fusefs.mount_log import log_path, log_to_stderr, open_log
     from backpoint_fusefs.mount_point import check_mount_point, real_place
     from backpoint_fusefs.mounting import MountPlan, serve_mount
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import cached_opener, require_owner
     from backpoint_repo.process_tuning import tune_for_chunks
 
-    place, cache_size = real_place(args.directory), parse_cache_size(args.cache_size)
-    check_mount_point(place)
-    repository = open_from(args)
-    require_owner(repository, "mounting")
-    tune_for_chunks()  # not before: what scrypt took would be kept too
+    place, memory = real_place(args.directory), parse_memory_size(args.memory)
     live = None if args.live is None else args.live.absolute()
-    plan = MountPlan(repository, place, cache_size, args.allow_others, args.streams, live)
-    if args.foreground:
-        log_to_stderr()
-        serve_mount(plan, lambda: _report(args, place))
-        return 0
-    log = log_path(place)
+    check_mount_point(place)
+    opened = cached_opener(args)
 
-    def serve(ready: object) -> None:
-        assert callable(ready)
+    def serve(ready: Callable[[], None]) -> None:
+        repository = opened()
+        require_owner(repository, "mounting")
+        tune_for_chunks()  # not before: what scrypt took would be kept too
         log_to_stderr()
+        plan = MountPlan(repository, place, memory, args.allow_others, args.streams, live)
         serve_mount(plan, ready)
 
+    if args.foreground:
+        serve(lambda: _report(args, place))
+        return 0
+    log = log_path(place)
     run_in_background(serve, open_log(log), str(log))
     _report(args, place)
     return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import describe
 from backpoint_repo.commands.show import SELECTOR
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("raw", "vmdk", "qcow2"), default="raw", help="default: raw"
     )
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from backpoint_repo.chunk_cache import ChunkCache
-    from backpoint_repo.opening import open_from, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
     from backpoint_repo.point_selector import select_point
     from backpoint_repo.progress import progress
     from backpoint_repo.reading import reading
@@ -54,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.terminal import warn
 
     started = time.monotonic()
-    repository = open_from(args)
+    # A disk is read once: it must not push out what mounts read again and again.
+    repository = open_cached_from(args, keeps_data=False)
     require_owner(repository, "restoring a disk")
     selected = select_point(repository.catalog.refresh(), args.point)
     point = repository.point(selected.point_id)

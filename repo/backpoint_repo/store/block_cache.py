@@ -306,6 +306,7 @@ class _Held:
             held = self._clean(held + max(need, self._limit // _ROOM) - self._limit)
         fits = held + need <= self._limit
         os.pwrite(self._descriptor, _HELD_FORMAT.pack(held + need if fits else held), 0)
+        os.ftruncate(self._descriptor, _HELD_FORMAT.size)
         return fits
 
 

@@ -16,7 +16,6 @@ from backpoint_repo.errors import (
     ObjectDamaged,
     ObjectExists,
     ObjectMissing,
-    RepositoryError,
     StoreUnavailable,
     UnknownFormat,
     UsageError,
@@ -123,14 +122,11 @@ def _put_slot(store: Store, name: str, data: bytes) -> bool:
 def _put_config(store: Store, config: bytes, added: list[str]) -> None:
     try:
         store.put(CONFIG_KEY, [config])
-    except RepositoryError as error:
-        if isinstance(error, ObjectExists) and _config_of(store) == config:
-            return  # somebody else made the same replica meanwhile
-        # Left behind, they would be a stranger's slots in whatever repository is here.
+    except ObjectExists:
+        if _config_of(store) == config:
+            return  # somebody else made the same replica meanwhile, or the answer was lost
+        # Left behind, they would be a stranger's slots in the repository that is here.
         with contextlib.suppress(StoreUnavailable):
             for name in added:
                 store.delete(object_key(Kind.SLOT, name))
-        if isinstance(error, ObjectExists):
-            message = f"there is another repository at {store.address} already"
-            raise UsageError(message) from None
-        raise
+        raise UsageError(f"there is another repository at {store.address} already") from None

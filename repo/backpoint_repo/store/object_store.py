@@ -1,43 +1,62 @@
 """A repository in a bucket: S3, and what speaks as S3 does; Google's and Microsoft's stores.
 
 One conditional put decides who has a key, so it is never repeated blindly: where its answer was
-lost, what lies at the key tells whether it arrived. Knows requests and their answers; which of them
-mean what is in `object_faults.py`, and what an address means is in `address.py`.
+lost, what lies at the key tells whether it arrived. Everything stored is sealed with fresh salts
+or has a random id, so equal bytes are ours. An answer is believed only as far as it agrees with
+itself: the bytes that came are as many as its headers say, and what is empty was said by an object
+store. Which errors mean what is in `object_faults.py`, what an address means in `bucket.py`.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import obstore
-from obstore.store import ObjectStore as Bucket
-
-from backpoint_repo.errors import ObjectExists, ObjectMissing, StoreUnavailable
+from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, StoreUnfit
 from backpoint_repo.store.contract import Piece, StoredObject, Tail
-from backpoint_repo.store.object_faults import OutOfRange, Temporary, sorted_fault
+from backpoint_repo.store.object_client import ObjectClient, Requests, interruptible
+from backpoint_repo.store.object_faults import (
+    Doing,
+    NoSuffixes,
+    OutOfRange,
+    Taken,
+    Temporary,
+    no_object_store,
+    sorted_fault,
+    temporary,
+)
+from backpoint_repo.store.object_listing import PAGE, Page, is_ordered, list_parts, plan_parts
+from backpoint_repo.store.object_retries import Retries
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Bucket
 
 T = TypeVar("T")
 LANES: Final = 16
-_TRIES: Final = 6
-_FIRST_PAUSE_S: Final = 0.2
+OBJECT_MAX: Final = (1 << 30) + (1 << 24)
+"""Bytes of the largest object that is legal, and room for its seal."""
+_FRAME: Final = 1 << 16
+_NOTHING: Final = "probe/none"
+"""Nobody puts anything there."""
+_IN_ORDER: Final = ("S3Store", "GCSStore")
+"""Those that can list from any key on; of others the library reads and drops what is before it."""
 
 
 class ObjectStore:
-    """Thread-safe; the interpreter lock is free while a request is under way."""
+    """Thread-safe; the interpreter lock is free while a request is under way. In the main thread a
+    signal's exception ends the waiting at once. Works on in a forked process."""
 
     def __init__(
-        self,
-        bucket: Bucket,
-        address: str,
-        pause: Callable[[float], None] = time.sleep,
+        self, bucket: Bucket, address: str, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        """bucket: with the prefix in it, and no retries of its own. pause: seconds to wait."""
-        self._bucket = bucket
+        """bucket: with the prefix in it; its retries and time limits are not used. pause: seconds
+        to wait before something is tried again."""
+        self._client = ObjectClient(bucket)
         self._address = address
-        self._pause = pause
+        self._retries = Retries(pause)
 
     @property
     def address(self) -> str:
@@ -49,81 +68,173 @@ class ObjectStore:
 
     def put(self, key: str, pieces: list[Piece]) -> None:
         data = b"".join(pieces)
-        fault: StoreUnavailable | None = None
-        for attempt in range(_TRIES):
+        in_doubt = False
+
+        def attempt() -> None:
+            nonlocal in_doubt
             try:
                 self._put_once(key, data)
-            except Temporary as error:
-                fault = error
-                self._pause(_pause_s(attempt))
-                continue
-            except ObjectExists:
-                # Ours, where an earlier try arrived and only its answer was lost.
-                if fault is not None and self.get(key) == data:
-                    return
+            except Temporary as fault:
+                in_doubt = in_doubt or fault.arrived
                 raise
-            return
-        assert fault is not None
-        raise fault
+            except Taken as taken:
+                self._who_has(key, data if in_doubt else None, taken)
+
+        self._retries.run(attempt)
 
     def _put_once(self, key: str, data: bytes) -> None:
+        at, bucket = self._client.writing(len(data))
+        # One request, from the bytes where they are; a list of pieces would be copied once more.
+        self._ask(
+            "write", key, lambda: at.put(bucket, key, data, mode="create", use_multipart=False)
+        )
+
+    def _who_has(self, key: str, ours: bytes | None, taken: Taken) -> None:
+        """Returns where it is an earlier try of ours. Raises ObjectExists; Temporary where the key
+        is free after all.
+
+        ours: where an earlier try may have arrived and only its answer was lost.
+        """
         try:
-            obstore.put(self._bucket, key, data, mode="create", use_multipart=False)
-        except Exception as error:  # the library's errors have no base but this
-            raise sorted_fault(error, f"write {key}", self._address) from error
+            if ours is not None:
+                if self.size(key) == len(ours) and self.get(key) == ours:
+                    return
+            elif not taken.certain:
+                self.size(key)
+        except ObjectMissing:
+            raise temporary("write", key, self._address, "somebody changed it") from None
+        raise ObjectExists(f"{key} exists") from None
 
     def get(self, key: str) -> bytes:
-        return self._asked(key, lambda: bytes(obstore.get(self._bucket, key).bytes()))
+        return self._get(key, None, OBJECT_MAX)[1]
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         if length <= 0:
             return b""
-        try:
-            return self._asked(
-                key,
-                lambda: bytes(obstore.get_range(self._bucket, key, start=offset, length=length)),
-            )
-        except OutOfRange:
-            return b""
+        wanted = (offset, offset + length)
+        with suppress(OutOfRange):
+            return self._get(key, wanted, length)[1]
+        return b""
 
     def get_tail(self, key: str, length: int) -> Tail:
-        def ask() -> Tail:
-            found = obstore.get(self._bucket, key, options={"range": {"suffix": length}})
-            return Tail(found.meta["size"], bytes(found.bytes()))
-
+        if length <= 0:
+            return Tail(self.size(key), b"")
         try:
-            return self._asked(key, ask)
+            return Tail(*self._get(key, {"suffix": length}, length))
         except OutOfRange:
-            return Tail(0, b"")
+            return Tail(self.size(key), b"")
+        except NoSuffixes:
+            size = self.size(key)
+            return Tail(size, self.get_range(key, max(0, size - length), length))
 
     def size(self, key: str) -> int:
-        return self._asked(key, lambda: obstore.head(self._bucket, key)["size"])
+        def attempt() -> int:
+            at, bucket = self._client.reading()
+            return int(self._ask("read", key, lambda: at.head(bucket, key))["size"])
+
+        return self._retries.run(attempt)
+
+    def _get(self, key: str, wanted: object, length: int) -> tuple[int, bytes]:
+        """Bytes that the object has in all, and those of them that are wanted.
+
+        wanted: as the library takes ranges; None for all. length: how many those are at most.
+        """
+        options = None if wanted is None else {"range": wanted}
+
+        def attempt() -> tuple[int, bytes]:
+            requests = self._client.reading()
+            return self._ask("read", key, lambda: self._read(requests, key, options, length))
+
+        return self._retries.run(attempt)
+
+    def _read(
+        self, requests: Requests, key: str, options: object, length: int
+    ) -> tuple[int, bytes]:
+        found = requests.library.get(requests.bucket, key, options=options)
+        (start, end), size = found.range, int(found.meta["size"])
+        if "text/html" in found.attributes.get("Content-Type", "") or found.meta["e_tag"] is None:
+            raise no_object_store("read", key, self._address)
+        if not 0 <= start <= end <= size or end - start > length:
+            # Before anything is read: the library would make room for what the answer promises.
+            raise ObjectDamaged(f"{key} in {self._address} has {size} bytes, too many for one")
+        data = BytesIO()
+        for frame in found.stream(min_chunk_size=_FRAME):
+            data.write(frame)
+            if data.tell() > end - start:
+                break
+        if data.tell() != end - start:
+            raise temporary("read", key, self._address, "the answer was cut short")
+        return size, data.getvalue()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        found = self._asked(
-            prefix, lambda: [row for page in obstore.list(self._bucket, prefix) for row in page]
-        )
-        for row in found:
-            yield StoredObject(row["path"], row["size"])
+        """In no particular order; a long one is asked for in several parts at once."""
+        for page in self._pages(prefix):
+            # Some consoles make an entry for a folder itself, here without its slash.
+            yield from (found for found in page if found.key.startswith(prefix))
+
+    def _pages(self, prefix: str) -> Iterator[Page]:
+        if self._client.kind not in _IN_ORDER:
+            yield self._listed_at_once(prefix)
+            return
+        first = self._page(prefix, None)
+        if len(first) == PAGE and not is_ordered(first):
+            yield self._listed_at_once(prefix)
+            return
+        yield first
+        if len(first) == PAGE:
+            folder = prefix or f"{first[-1].key.partition('/')[0]}/"
+            parts = plan_parts(folder, first, LANES)
+            yield from list_parts(lambda after: self._page_behind(prefix, after), parts, LANES)
+
+    def _page_behind(self, prefix: str, after: str) -> Page:
+        page = self._page(prefix, after)
+        if not is_ordered(page) or (page and page[0].key <= after):
+            raise StoreUnfit(f"{self._address} does not list objects in the order of their keys")
+        return page
+
+    def _page(self, prefix: str, after: str | None) -> Page:
+        def attempt() -> Page:
+            at, bucket = self._client.reading()
+            stream = at.list(bucket, prefix, offset=after, chunk_size=PAGE)
+            rows: list[dict[str, Any]] = self._ask("list", prefix, lambda: next(stream, []))
+            if not rows and after is None:
+                self._require_object_store(prefix)
+            return [StoredObject(row["path"], row["size"]) for row in rows]
+
+        return self._retries.run(attempt)
+
+    def _listed_at_once(self, prefix: str) -> Page:
+        def attempt() -> Page:
+            at, bucket = self._client.reading()
+            rows = self._ask("list", prefix, lambda: at.list(bucket, prefix).collect())
+            return [StoredObject(row["path"], row["size"]) for row in rows]
+
+        return self._retries.run(attempt)
+
+    def _require_object_store(self, prefix: str) -> None:
+        """Anything that answers with a web page looks like an empty listing to the library."""
+        at, bucket = self._client.reading()
+        with suppress(ObjectMissing):
+            found = self._ask("read", _NOTHING, lambda: at.head(bucket, _NOTHING))
+            if found["e_tag"] is None:
+                raise no_object_store("list", prefix, self._address)
 
     def delete(self, key: str) -> None:
+        def attempt() -> None:
+            at, bucket = self._client.writing(0)
+            self._ask("delete", key, lambda: at.delete(bucket, key))
+
+        with suppress(ObjectMissing):
+            self._retries.run(attempt)
+
+    def _ask(self, doing: Doing, key: str, request: Callable[[], T]) -> T:
+        """One request. Raises what the store's errors mean."""
         try:
-            self._asked(key, lambda: obstore.delete(self._bucket, key))
-        except ObjectMissing:
-            return
-
-    def _asked(self, key: str, ask: Callable[[], T]) -> T:
-        for attempt in range(_TRIES):
-            try:
-                return ask()
-            except Exception as error:  # the library's errors have no base but this
-                fault = sorted_fault(error, f"read {key}", self._address)
-                if not isinstance(fault, Temporary) or attempt == _TRIES - 1:
-                    raise fault from error
-                self._pause(_pause_s(attempt))
-        raise AssertionError("unreachable")
-
-
-def _pause_s(attempt: int) -> float:
-    """Seconds before the next try: doubling, and not the same for all who were turned away."""
-    return _FIRST_PAUSE_S * float(1 << attempt) * random.uniform(0.5, 1.0)
+            return interruptible(request)
+        except Exception as error:  # the library's errors have no base but this
+            fault = sorted_fault(error, doing, key, self._address)
+            if fault is None or fault is error:
+                raise
+            if not isinstance(fault, Temporary):
+                self._retries.answered()
+            raise fault from error

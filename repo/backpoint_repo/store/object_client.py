@@ -1,0 +1,109 @@
+"""One bucket as the library sees it: how long a request may take, and that a signal can end it.
+
+Decides the time limits. The library counts a pause in reading from the beginning of a request, also
+while a body is still going out, so what reads and what writes are clients of their own. Knows no
+key and no error.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from backpoint_repo.store.object_library import library
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Bucket
+
+T = TypeVar("T")
+CONNECT_S: Final = 10
+STALL_S: Final = 30
+"""How long nothing may come of an answer."""
+READ_S: Final = 3600
+"""A whole object of 1 GiB at 300 kB/s; one that stalls ends long before."""
+SMALL: Final = 1 << 20
+SMALL_WRITE_S: Final = 60
+LARGE_WRITE_S: Final = 900
+"""A pack of 32 MiB that shares a line of 1 MB/s with fifteen others needs 540 s."""
+
+_LIMITS: Final = {
+    "read": {"read_timeout": f"{STALL_S}s", "timeout": f"{READ_S}s"},
+    "small": {"timeout": f"{SMALL_WRITE_S}s"},
+    "large": {"timeout": f"{LARGE_WRITE_S}s"},
+}
+_NO_RETRIES: Final = {"max_retries": 0}
+"""A conditional put must not be repeated blindly; `object_store.py` does it seeingly."""
+_NAMES: Final = {"endpoint_url_s3": "aws_endpoint_url_s3"}
+"""Settings that the library tells by a name that it does not take."""
+
+
+class Requests(NamedTuple):
+    """The library, and the bucket to call its functions with."""
+
+    library: ModuleType
+    bucket: Any
+
+
+class ObjectClient:
+    """Thread-safe, and usable in a process that was forked from the one that made it."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        """bucket: says where it is and how requests are signed; its time limits are not used."""
+        self._bucket: Any = bucket
+        self._home = library()
+        self._made: dict[tuple[int, str], Requests] = {}
+        """By process and limits. What another process made stays: see `object_library.py`."""
+
+    @property
+    def kind(self) -> str:
+        """S3Store, GCSStore, AzureStore ..."""
+        return type(self._bucket).__name__
+
+    def reading(self) -> Requests:
+        """For what has an answer to wait for, and next to nothing to send."""
+        return self._with("read")
+
+    def writing(self, size: int) -> Requests:
+        """size: bytes to be sent."""
+        return self._with("small" if size <= SMALL else "large")
+
+    def _with(self, limits: str) -> Requests:
+        place = (os.getpid(), limits)
+        found = self._made.get(place)
+        if found is not None:
+            return found
+        return self._made.setdefault(place, self._make(_LIMITS[limits]))
+
+    def _make(self, limits: dict[str, str]) -> Requests:
+        here = library()
+        # Of a copy there is only the native part, which has the same classes.
+        classes = here.store if here is self._home else here._store
+        arguments, options = self._bucket.__getnewargs_ex__()
+        client = dict(options.get("client_options") or {})
+        client |= {"connect_timeout": f"{CONNECT_S}s"} | limits
+        config = {_NAMES.get(key, key): value for key, value in options.get("config", {}).items()}
+        changed = {"client_options": client, "retry_config": _NO_RETRIES, "config": config}
+        return Requests(here, getattr(classes, self.kind)(*arguments, **(options | changed)))
+
+
+def interruptible(ask: Callable[[], T]) -> T:
+    """What `ask` returns or raises; a signal's exception at once, while the request ends by itself.
+
+    Only the main thread gets signals, and not while it is in the library.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return ask()
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # whatever it is, it is raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="request", daemon=True).start()
+    return answer.result()

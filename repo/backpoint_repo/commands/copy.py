@@ -1,23 +1,254 @@
-"""`backpoint copy`: to be written."""
+"""`backpoint copy`: the points that another repository has not yet."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+import time
+from typing import TYPE_CHECKING, Final
 
-from backpoint_repo.command_parser import describe
+from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from backpoint_repo.catalog import PointSummary
+    from backpoint_repo.copying.copier import Copier, Outcome
+    from backpoint_repo.copying.report import Tally
+
+Row = tuple[str, ...]
 HELP: Final = "copy restore points to another repository"
+FAILED: Final = 1
 
-_DESCRIPTION: Final = "To be written."
-_EXAMPLES: Final = "backpoint copy --to REPO2"
+_DESCRIPTION: Final = """
+Copy the restore points that REPO2 has not yet; the repository there must have been made by `init`.
+Only data that is not stored there is written, wherever it came from, and of a point whose
+predecessor is there only what differs from that one is read. Both repositories stay in use: others
+may back up, mount, prune and collect meanwhile.
+
+Where REPO2 has keys of its own, data is read, cut and sealed anew as it is used there: that needs
+the owner's passphrase of the source; of REPO2 an agent credential will do, which may lack the right
+to delete. Where it has the same keys (`init --like`), sealed data is copied as it is, and agent
+credentials will do for both.
+
+A copy has an id of its own and all else of the original: time, label, configuration, what the agent
+recorded, and its repository and id (`backpoint show`), so that a point is never copied twice,
+whichever way it goes. Not copied are holds, proofs, and what a collector would take. Interrupted, a
+copy leaves whole points only, the oldest of each VM first; the next run goes on from there and
+finds again what was stored of the point under way.
+
+With --verify each copy is read back and compared with the original, and removed again if it
+differs; that needs the owner's passphrase of REPO2, too, where keys differ.
+"""
+_EXAMPLES: Final = """
+backpoint -r /srv/backup copy --to s3://bucket/offsite
+backpoint copy --to /mnt/disk2/repo 'web*' db --since 2026-11-01 --verify
+backpoint copy --to /mnt/disk2/repo --dry-run
+"""
+TO_ENVIRONMENT: Final = """\
+  BACKPOINT_TO_PASSPHRASE, BACKPOINT_TO_PASSPHRASE_FILE, BACKPOINT_TO_PASSPHRASE_COMMAND,
+  BACKPOINT_TO_CREDENTIAL       likewise, of REPO2; without any the same as for the source
+"""
+_EXIT_CODES: Final = """\
+exit codes:
+  0 all that was to be copied is there
+  1 some points are damaged, or their copies differ; all others are there
+  4 a repository failed, or some points could not be read for now
+  2 wrong use   5 a key or passphrase is wrong or not enough   130 interrupted
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See --help."""
-    describe(parser, _DESCRIPTION, examples=_EXAMPLES)
+    describe(
+        parser,
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        environment=OPENS_REPOSITORY + TO_ENVIRONMENT,
+        exit_codes=_EXIT_CODES,
+    )
+    parser.add_argument(
+        "vms", metavar="VM", nargs="*", help="names or shell patterns of VMs (default: all)"
+    )
+    parser.add_argument("--to", metavar="REPO2", required=True, help="the repository to copy to")
+    parser.add_argument(
+        "--since", metavar="T", help="only points of this moment and later, like 2026-11-20"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="read each copy back and compare it with its original"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be copied")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Nothing yet."""
-    return 2
+    """0 all is there, 1 some points are damaged, 4 some could not be read. Raises UsageError,
+    KeyFault and what opening and a store raise."""
+    from backpoint_repo.copying.plan import plan_missing
+    from backpoint_repo.copying.report import Tally
+    from backpoint_repo.moment import parse_moment
+    from backpoint_repo.progress import progress
+    from backpoint_repo.retention.prune import chosen_vms
+
+    since = 0.0 if args.since is None else parse_moment(args.since)
+    copier = opened_copier(args, verify=args.verify)
+    began = time.monotonic()
+    copier.look()
+    vms = chosen_vms(copier.source.points, args.vms)
+    plan = plan_missing(copier.source, copier.target, vms, since)
+    if args.dry_run:
+        _show(args, plan)
+        return 0
+    tally, telling = Tally(), Telling()
+    telling.unreadable(copier)
+    total = sum(point.size for point in plan)
+    rows = []
+    with progress(f"copying to {args.to}", total, as_json=args.json) as advance:
+        for point in plan:
+            outcome = telling.copied(args, copier, point, advance)
+            tally.count(outcome)
+            rows.append(() if args.json else outcome_row(outcome))
+    _report(args, rows, tally, time.monotonic() - began)
+    return _code(tally, copier)
+
+
+def opened_copier(args: argparse.Namespace, *, verify: bool) -> Copier:
+    """Both repositories, opened: -r and --to. Raises what opening raises, UsageError, KeyFault."""
+    from backpoint_repo.copying.copier import Copier
+    from backpoint_repo.errors import NotARepository
+    from backpoint_repo.opening import open_from, open_other
+    from backpoint_repo.process_tuning import tune_for_chunks
+
+    source = open_from(args)
+    try:
+        target = open_other(args, args.to)
+    except NotARepository:
+        raise NotARepository(
+            f"there is no repository at {args.to} to copy to; make one with "
+            f"`backpoint -r {args.to} init`"
+        ) from None
+    tune_for_chunks()
+    return Copier(source, target, verify=verify)
+
+
+class Telling:
+    """What is said while points are copied: each trouble once, failures at once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def unreadable(self, copier: Copier) -> None:
+        """Points that are no candidates, because nobody can tell what they are."""
+        for why in copier.unreadable.values():
+            self.tell(f"this point is not copied: {why}")
+
+    def tell(self, message: str) -> None:
+        """A warning, unless it was said before."""
+        from backpoint_repo.terminal import warn
+
+        if message not in self._said:
+            self._said.add(message)
+            warn(message)
+
+    def copied(
+        self,
+        args: argparse.Namespace,
+        copier: Copier,
+        point: PointSummary,
+        advance: Callable[[int], None],
+    ) -> Outcome:
+        """Copy one. advance: gets all of its bytes, whatever becomes of it. Raises as
+        `Copier.copy`."""
+        from backpoint_repo.copying.contract import Watch
+        from backpoint_repo.copying.report import outcome_record
+        from backpoint_repo.point_record import point_name
+        from backpoint_repo.terminal import print_record
+
+        left = point.size
+
+        def passed(size: int) -> None:
+            nonlocal left
+            left -= size
+            advance(size)
+
+        outcome = copier.copy(point, Watch(passed, self.tell))
+        advance(left)
+        for why in outcome.why:
+            name = f"{point_name(point)} ({point.point_id.hex()[:8]})"
+            self.tell(f"{name} {outcome.fate.value}: {why}")
+        if args.json:
+            print_record(outcome_record(outcome, verified=args.verify))
+        return outcome
+
+
+def _code(tally: Tally, copier: Copier) -> int:
+    from backpoint_repo.copying.copier import Fate
+    from backpoint_repo.errors import RepositoryError
+
+    if tally.fates[Fate.DAMAGED] or tally.fates[Fate.DIFFERS] or copier.unreadable:
+        return FAILED
+    return RepositoryError.exit_code if tally.fates[Fate.UNREACHED] else 0
+
+
+def _show(args: argparse.Namespace, plan: Sequence[PointSummary]) -> None:
+    """What a run without --dry-run would copy."""
+    from backpoint_repo.copying.report import planned_record
+    from backpoint_repo.point_selector import format_time
+    from backpoint_repo.sizes import counted, format_size
+    from backpoint_repo.terminal import Column, print_line, print_record, print_table
+
+    if args.json:
+        print_record({"type": "copy", "dry_run": True, "points": [*map(planned_record, plan)]})
+        return
+    if plan:
+        columns = [*map(Column, ("vm", "point", "id")), Column("size", right=True)]
+        rows = [
+            (p.vm, format_time(p.time), p.point_id.hex()[:8], format_size(p.size)) for p in plan
+        ]
+        print_table(columns, rows)
+    total = format_size(sum(point.size for point in plan))
+    print_line(f"{counted(len(plan), 'point')} would be copied, of {total} in all")
+
+
+def _report(args: argparse.Namespace, rows: Sequence[Row], tally: Tally, duration_s: float) -> None:
+    from backpoint_repo.sizes import counted, format_duration, format_size
+    from backpoint_repo.terminal import print_line, print_record
+
+    if args.json:
+        took = {"duration_s": round(duration_s, 3)}
+        print_record({"type": "copy", "dry_run": False, **tally.record(), **took})
+        return
+    if rows:
+        print_rows(rows)
+    failed = f", {tally.failed} failed" if tally.failed else ""
+    print_line(
+        f"{counted(tally.copied, 'point')} copied{failed}, read {format_size(tally.read)}, "
+        f"new {format_size(tally.new)}, stored {format_size(tally.stored)}, "
+        f"in {format_duration(duration_s)}"
+    )
+
+
+def print_rows(rows: Iterable[Row]) -> None:
+    """A table of what became of points."""
+    from backpoint_repo.terminal import Column, print_table
+
+    words, numbers = ("vm", "point", "id", "copy"), ("read", "new", "stored")
+    columns = [*map(Column, words), *(Column(word, right=True) for word in numbers)]
+    print_table([*columns, Column("")], rows)
+
+
+def outcome_row(outcome: Outcome) -> Row:
+    """Its line in the table."""
+    from backpoint_repo.point_selector import format_time
+    from backpoint_repo.sizes import format_size
+
+    copy = outcome.copied.point if outcome.copied else None
+    traffic = copy.traffic if copy else None
+    return (
+        outcome.point.vm,
+        format_time(outcome.point.time),
+        outcome.point.point_id.hex()[:8],
+        copy.point_id.hex()[:8] if copy else "",
+        format_size(traffic.read) if traffic else "",
+        format_size(traffic.new) if traffic else "",
+        format_size(traffic.stored) if traffic else "",
+        outcome.fate.value,
+    )

@@ -181,9 +181,11 @@ class Service:
         )
 
     def _delete_many(self, bucket: str, wanted: str) -> None:
-        for key in re.findall(r"<Key>([^<]+)</Key>", wanted):
+        keys = re.findall(r"<Key>([^<]+)</Key>", wanted)
+        for key in keys:
             self._bucket.delete(f"{bucket}/{key}")
-        self._page("<DeleteResult></DeleteResult>")
+        rows = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._page(f"<DeleteResult>{rows}</DeleteResult>")
 
     def _page(self, xml: str) -> None:
         self._answer(200, f'<?xml version="1.0" encoding="UTF-8"?>{xml}'.encode())

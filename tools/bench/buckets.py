@@ -24,7 +24,7 @@ LINE: Final = Terms(delay_s=0.05, bytes_per_s=200e6)
 MEMORY, SEAWEED = "in memory", "SeaweedFS"
 _PROCESS: Final = Path(__file__).with_name("bucket_process.py")
 _TESTS: Final = Path(__file__).resolve().parents[2] / "tests"
-_SHARED_MEMORY: Final = Path("/dev/shm")
+IN_MEMORY: Final = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _in_memory(room: int) -> Iterator[Server]:
 def _seaweed(_room: int) -> Iterator[Server]:
     # On this machine's disk it stores a third of what it does in memory.
     with (
-        tempfile.TemporaryDirectory(dir=_SHARED_MEMORY, prefix="bench-weed-") as folder,
+        tempfile.TemporaryDirectory(dir=IN_MEMORY, prefix="bench-weed-") as folder,
         object_server(Path(folder)) as running,
     ):
         yield Server(SEAWEED, running.endpoint)

@@ -7,16 +7,19 @@ incompressible, so that bytes of the disk are bytes of the line. Local caches ar
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from tools.bench.archivers import PASSPHRASE
-from tools.bench.buckets import BUCKET, LINE, MEMORY, SEAWEED, Place, place
+from tools.bench.buckets import BUCKET, IN_MEMORY, LINE, MEMORY, SEAWEED, Place, place
 from tools.bench.content import MIB, noise
 from tools.bench.guest_files import PLACE
 from tools.bench.points import VMS
@@ -101,7 +104,14 @@ class Scene:
         works = {"put": backup_work, "get": read_work}
         for verb, named in works.items():
             count = max(8, self._size // OBJECT)
-            argv = ("python", str(_SCRIPT), verb, self._there.line.endpoint, BUCKET, str(count))
+            argv = (
+                sys.executable,
+                str(_SCRIPT),
+                verb,
+                self._there.line.endpoint,
+                BUCKET,
+                str(count),
+            )
             self._there.line.clear()
             printed, usage = self._session.runner.output(
                 Command(argv, env=self._there.environment())
@@ -186,18 +196,20 @@ class Scene:
                       peak_rss=daemon.peak_rss(), note=self._traffic())  # fmt: skip
 
     def _points(self, count: int) -> Iterator[Row]:
-        folder = self._folder / f"points-{count}"
-        repository = create_repository(
-            LocalStore(folder), Passphrase(PASSPHRASE), ChunkParameters.with_average(64 << 10)
-        )
-        make_many_points(repository, VMS, count // VMS)
-        repo = self._address(folder.name)
-        self._there.server.order("load", {"folder": str(folder), "prefix": repo.partition("//")[2]})
-        shutil.rmtree(folder)
+        repo = self._address(f"points-{count}")
+        # Not on a disk: the local store waits for it with each of them.
+        with TemporaryDirectory(dir=IN_MEMORY, prefix="bench-points-") as folder:
+            chunks = ChunkParameters.with_average(64 << 10)
+            passphrase = Passphrase(PASSPHRASE)
+            repository = create_repository(LocalStore(Path(folder)), passphrase, chunks)
+            make_many_points(repository, VMS, count // VMS)
+            there = {"folder": folder, "prefix": repo.partition("//")[2]}
+            self._there.server.order("load", there)
         self._there.line.clear()
         printed, usage = self._session.runner.output(self._backpoint(repo, "--json", "points"))
-        if len(printed.splitlines()) != count:
-            raise BenchFailure(f"{len(printed.splitlines())} points listed, not {count}")
+        listed = len(json.loads(printed)["points"])
+        if listed != count:
+            raise BenchFailure(f"{listed} points listed, not {count}")
         yield Row(NAME, points_work(count), OURS, usage.seconds, cpu_s=usage.cpu_s,
                   peak_rss=usage.peak_rss, note=self._traffic())  # fmt: skip
 

@@ -33,6 +33,7 @@ from backpoint_fusefs.open_file import PrefetchBudget
 from backpoint_fusefs.operations import MountOperations
 from backpoint_fusefs.point_realm import MountParts
 from backpoint_fusefs.point_shelf import PointShelf
+from backpoint_fusefs.readahead import depth_of
 from backpoint_fusefs.realms import Realms
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.chunk_cache import ChunkCache
@@ -110,11 +111,14 @@ async def _parts(plan: MountPlan, home: SessionHome | None) -> MountParts:
     changed = None if home is None else partial(_changed, home.folder)
     watch = CatalogWatch(plan.repository.catalog, live=changed)
     await trio.to_thread.run_sync(_load, watch)
+    lanes = plan.repository.sealed.store.lanes
+    # Where each request waits for a network, so do the threads: some stay free for who cannot wait.
+    workers, windows = (WORKERS, 2 * WORKERS) if lanes == 1 else (WORKERS + lanes, lanes)
     return MountParts(
         watch,
         PointShelf(plan.repository, ChunkCache(plan.cache_size)),
-        DecodeWorkers(),
-        PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, 2 * WORKERS),
+        DecodeWorkers(workers),
+        PrefetchBudget(plan.cache_size // _PREFETCH_SHARE, windows, depth_of(lanes)),
         MountLease(plan.repository),
         Owner(os.geteuid(), os.getegid(), plan.shared),
         ToldOnce(),

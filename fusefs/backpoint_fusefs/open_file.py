@@ -15,25 +15,26 @@ import trio
 
 from backpoint_fusefs.content import Content, Prefetchable
 from backpoint_fusefs.decode_workers import DecodeWorkers, Job
-from backpoint_fusefs.readahead import AHEAD_MAX, SequentialDetector, Window
+from backpoint_fusefs.readahead import NEAR, Depth, SequentialDetector, Window
 
 
 @dataclass
 class PrefetchBudget:
     """Shared by all open files of a mount. limit: bytes that prefetching may fill of the cache.
 
-    in_flight_max: windows that may be under way at once.
+    in_flight_max: windows that may be under way at once. depth: of the store they come from.
     """
 
     limit: int
     in_flight_max: int
+    depth: Depth = NEAR
     readers: int = 0
     in_flight: int = 0
 
     @property
     def ahead(self) -> int:
         """Bytes that each sequential reader may have decoded in advance."""
-        return min(AHEAD_MAX, self.limit // max(1, self.readers))
+        return min(self.depth.ahead, self.limit // max(1, self.readers))
 
 
 @dataclass(eq=False)
@@ -54,7 +55,7 @@ class OpenFile:
 
     def __post_init__(self) -> None:
         self._prefetchable = self.content if isinstance(self.content, Prefetchable) else None
-        self._detector = SequentialDetector(self.content.size)
+        self._detector = SequentialDetector(self.content.size, self.budget.depth.window)
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
         """Raises as `ImageReader.read`."""

@@ -8,7 +8,7 @@ stores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ from backpoint_repo.map_node import Inner, Leaf, decode_inner, decode_leaf, hole
 
 LoadNode = Callable[[bytes], bytes]
 """id -> plain bytes of the node, verified against the id."""
+BringNodes = Callable[[Sequence[bytes]], None]
+"""ids of nodes, HOLE among them, that will be loaded soon."""
 SaveNode = Callable[[bytes], bytes]
 """plain bytes of a node -> its id, after it is (or already was) stored."""
 
@@ -80,13 +82,16 @@ class NewLeaf:
 class DiskMap:
     """One disk's map, walked lazily. Thread-safe as far as `load` is."""
 
-    def __init__(self, size: int, root: bytes, load: LoadNode) -> None:
+    def __init__(
+        self, size: int, root: bytes, load: LoadNode, bring: BringNodes = lambda _: None
+    ) -> None:
         """Raises ObjectDamaged where `size` or `root` is impossible."""
         if not 0 <= size <= MAX_DISK_SIZE or len(root) != ID_SIZE:
             raise ObjectDamaged("a disk has an impossible size or root")
         self.geometry = Geometry(size)
         self.root = root
         self._load = load
+        self._bring = bring
 
     def leaf(self, number: int) -> Leaf:
         """Leaf `number`, 0 <= number < leaves. Raises ObjectDamaged, ObjectMissing."""
@@ -104,6 +109,11 @@ class DiskMap:
             inner = self.inner(node_id, level, number // (span * FANOUT))
             node_id = inner.ids[number // span % FANOUT].tobytes()
         return node_id
+
+    def bring(self, first: int, end: int) -> None:
+        """Have leaves [first, end) at hand, as far as there are such, in few requests."""
+        end = min(end, self.geometry.leaves)
+        self._bring([self.leaf_id(number) for number in range(first, end)])
 
     def inner(self, node_id: bytes, level: int, index: int) -> Inner:
         """Inner node number `index` at `level`."""

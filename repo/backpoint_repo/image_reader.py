@@ -19,6 +19,8 @@ from backpoint_repo.placed_leaf import Part, PlacedLeaf, is_hole
 
 _LEAVES_KEPT: Final = 256
 """Leaves of 32 MiB kept at hand per disk: 8 GiB of it, in about 6 MB."""
+_LEAVES_BROUGHT: Final = 16
+"""Leaves that a reader who goes on and on has brought at once: one request for 512 MiB of disk."""
 _ZEROS: Final = memoryview(bytes(4 << 20))
 
 
@@ -40,6 +42,11 @@ class ImageReader:
         self._cache = cache
         self._lock = threading.Lock()
         self._leaves: OrderedDict[int, PlacedLeaf] = OrderedDict()
+
+    @property
+    def lanes(self) -> int:
+        """Requests at once that pay off where the disk is stored."""
+        return self._chunks.lanes
 
     def read_cached(self, offset: int, length: int) -> bytes | memoryview | None:
         """Like `read`, or None where anything would have to be fetched or decoded."""
@@ -75,7 +82,18 @@ class ImageReader:
 
     def prefetch(self, offset: int, length: int) -> None:
         """Bring the chunks of a range into the cache. Raises as `read`."""
+        self.expect(offset, length)
         self.prefetch_all([(offset, length)])
+
+    def expect(self, offset: int, length: int) -> None:
+        """Have the map of a range, and of some of what follows it, at hand, where requests wait for
+        a network. Raises as `read`."""
+        if self.lanes == 1:
+            return
+        first, end = offset // LEAF_SIZE, -(-(offset + length) // LEAF_SIZE)
+        if any(number not in self._leaves for number in range(first, end)):
+            first -= first % _LEAVES_BROUGHT
+            self._map.bring(first, max(end, first + _LEAVES_BROUGHT))
 
     def prefetch_all(self, ranges: Iterable[tuple[int, int]]) -> None:
         """As `prefetch`, of several (offset, length) at once: what is scattered over the disk and

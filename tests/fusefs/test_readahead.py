@@ -7,8 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backpoint_fusefs.readahead import WINDOW, SequentialDetector
+from backpoint_fusefs.readahead import NEAR, SequentialDetector
 
+WINDOW = NEAR.window
 SIZE = 64 << 20
 AHEAD = 8 << 20
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from backpoint_repo.store.contract import Store
 
 HELP: Final = "make a repository"
+_CHUNK_AVG: Final = "64K"
 
 _DESCRIPTION: Final = """
 Make a repository in a directory, which may be missing or must be empty, or below a prefix of a
@@ -24,12 +25,20 @@ lock its print-out away.
 The chunk average is fixed for ever: smaller finds more duplicates and costs more index. The minimum
 age can later be raised (`backpoint protect`) and never lowered. Parity is kept up by `backpoint
 parity`: with 10+2, of each group of 10 packs any 2 can be lost, for a fifth more space.
+
+With --like the place becomes a replica of another repository: it has the same keys, so that `copy`
+and `tail` bring it points as they are sealed, with no more than an agent credential, and what opens
+one opens the other. It begins without points, and has a minimum age and parity of its own.
+Passphrases and recovery keys that are added later are brought by the same command, run again. It
+revokes none: a passphrase that is revoked has to be revoked at both (`backpoint -r REPO2 key
+revoke`). A key that has leaked opens both.
 """
 _EXAMPLES: Final = """
 backpoint -r /srv/backups init --recovery-key /root/backpoint.recovery
 backpoint -r s3://bucket/backups init --recovery-key /root/backpoint.recovery
 backpoint -r /srv/backups init --chunk-avg 32K
 backpoint -r /srv/backups init --min-age 14d --parity 10+2
+backpoint -r s3://bucket/offsite init --like /srv/backups
 """
 
 
@@ -39,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk-avg",
         metavar="SIZE",
-        default="64K",
         help="average chunk, a power of two from 16K to 4M (default 64K)",
     )
     parser.add_argument(
@@ -58,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA+SPARE",
         help="packs of a group, and spare ones made for it, like 10+2 (default: no parity)",
     )
+    parser.add_argument(
+        "--like", metavar="REPO", help="make a replica of this repository, with the same keys"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_repo.store.probe import probe_new
     from backpoint_repo.terminal import print_line, print_record, warn
 
-    chunks = ChunkParameters.with_average(parse_size(args.chunk_avg))
+    if args.like is not None:
+        return _make_replica(args)
+    chunks = ChunkParameters.with_average(parse_size(args.chunk_avg or _CHUNK_AVG))
     policy = _policy(args)
     store = store_from(args)
     _refuse_foreign(store)
@@ -95,6 +108,56 @@ def run(args: argparse.Namespace) -> int:
     print_line(f"repository {repository_id} made at {store.address}")
     if args.recovery_key is not None:
         print_line(f"recovery key written to {args.recovery_key}: print it and lock it away")
+    return 0
+
+
+def _make_replica(args: argparse.Namespace) -> int:
+    """Or bring the key slots of one up to date. Raises as `run`."""
+    import os
+    from dataclasses import replace
+
+    from backpoint_repo.config import read_config
+    from backpoint_repo.errors import NotARepository, UsageError
+    from backpoint_repo.opening import credential_from, store_at, store_from
+    from backpoint_repo.policy import Policy, put_policy
+    from backpoint_repo.replica import replicate
+    from backpoint_repo.repository import open_repository
+    from backpoint_repo.store.probe import probe_new
+    from backpoint_repo.terminal import print_line, print_record, warn
+
+    if args.chunk_avg is not None or args.recovery_key is not None:
+        raise UsageError(
+            "with --like all keys and the chunk average are those of the other repository: "
+            "--chunk-avg and --recovery-key have no place here"
+        )
+    policy, store, like = _policy(args), store_from(args), store_at(args, args.like)
+    repository = open_repository(like, credential_from(os.environ))
+    try:
+        read_config(store)
+    except NotARepository:
+        _refuse_foreign(store)
+        probe_new(store)
+    done = replicate(repository, store)
+    if policy != Policy():
+        put_policy(replace(repository.sealed, store=store), policy, repository.clock)
+    for name in done.spoiled:
+        warn(f"key slot {name} of {like.address} opens nothing any more and was left out")
+    for name in done.surplus:
+        warn(
+            f"key slot {name} is in {store.address} only; if it was revoked in {like.address}, "
+            f"revoke it here, too: backpoint -r {store.address} key revoke {name}"
+        )
+    repository_id = repository.config.repository_id.hex()
+    if args.json:
+        record = {"type": "repository", "repository": repository_id, "address": store.address}
+        slots = {"added": done.added, "surplus": done.surplus, "spoiled": done.spoiled}
+        print_record({**record, "like": like.address, "made": done.made, "slots": slots})
+    elif done.made:
+        print_line(f"replica of {like.address} made at {store.address}: repository {repository_id}")
+    else:
+        print_line(
+            f"{store.address} is a replica of {like.address}; key slots added: {len(done.added)}"
+        )
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backpoint_repo.catalog import PointSummary
-from backpoint_repo.point import Point, is_calendar_time
+from backpoint_repo.point import ORIGIN_SIZE, Point, is_calendar_time
 from backpoint_repo.point_hold import Hold
 from backpoint_repo.point_note import PointNote
 from backpoint_repo.point_proof import History, Unreadable
@@ -39,9 +39,18 @@ def summary_record(
         "allocated": point.allocated,
         "stored": point.stored,
         "warnings": point.warnings,
+        "origin": origin_record(point.origin),
         "proof": any_proof_record(proof),
         "holds": [hold_record(hold) for hold in holds],
     }
+
+
+def origin_record(origin: bytes) -> dict[str, str] | None:
+    """Of a copy, which repository's and whose; None for what is no copy."""
+    if not origin:
+        return None
+    half = ORIGIN_SIZE // 2
+    return {"repository": origin[:half].hex(), "point": origin[half:].hex()}
 
 
 def hold_record(hold: Hold) -> dict[str, Any]:
@@ -138,6 +147,7 @@ def full_record(
         "warnings": list(point.warnings),
         "tool": point.tool,
         "capture": point.capture,
+        "origin": origin_record(point.origin),
         **({"notes": {note.topic: note.facts for note in notes}} if notes else {}),
         **({"proofs": history_records(proofs)} if proofs is not None else {}),
         **({"holds": [hold_record(hold) for hold in holds]} if holds is not None else {}),

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all is there, 1 some points are damaged, 4 some could not be read. Raises UsageError,
     KeyFault and what opening and a store raise."""
-    from backpoint_repo.copying.plan import plan_missing
+    from backpoint_repo.copying.plan import count_there, plan_missing
     from backpoint_repo.copying.report import Tally
     from backpoint_repo.moment import parse_moment
     from backpoint_repo.progress import progress
@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show(args, plan)
         return 0
-    tally, telling = Tally(), Telling()
+    tally = Tally(count_there(copier.source, copier.target, vms, since))
+    telling = Telling()
     telling.unreadable(copier)
     total = sum(point.size for point in plan)
     rows = []
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             tally.count(outcome)
             rows.append(() if args.json else outcome_row(outcome))
     _report(args, rows, tally, time.monotonic() - began)
-    return _code(tally, copier)
+    return exit_code(tally, copier)
 
 
 def opened_copier(args: argparse.Namespace, *, verify: bool) -> Copier:
@@ -179,7 +180,8 @@ class Telling:
         return outcome
 
 
-def _code(tally: Tally, copier: Copier) -> int:
+def exit_code(tally: Tally, copier: Copier) -> int:
+    """0 all is there, 1 some points are damaged, 4 some could not be read for now."""
     from backpoint_repo.copying.copier import Fate
     from backpoint_repo.errors import RepositoryError
 
@@ -220,7 +222,8 @@ def _report(args: argparse.Namespace, rows: Sequence[Row], tally: Tally, duratio
         print_rows(rows)
     failed = f", {tally.failed} failed" if tally.failed else ""
     print_line(
-        f"{counted(tally.copied, 'point')} copied{failed}, read {format_size(tally.read)}, "
+        f"{counted(tally.copied, 'point')} copied, {tally.there} there already{failed}, "
+        f"read {format_size(tally.read)}, "
         f"new {format_size(tally.new)}, stored {format_size(tally.stored)}, "
         f"in {format_duration(duration_s)}"
     )

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fields(point: Point) -> Iterator[tuple[str, str]]:
-    from backpoint_repo.point_record import point_name
+    from backpoint_repo.point_record import origin_record, point_name
     from backpoint_repo.point_selector import format_time
     from backpoint_repo.sizes import format_duration, format_size
 
@@ -87,6 +87,8 @@ def _fields(point: Point) -> Iterator[tuple[str, str]]:
     yield "duration", format_duration(point.duration_s)
     yield "parent", point.parent.hex() if point.parent else "none"
     yield "generation", str(point.generation)
+    if origin := origin_record(point.origin):
+        yield "copy of", f"{origin['point']} in repository {origin['repository']}"
     yield "made by", point.tool
     for warning in point.warnings:
         yield "warning", warning

@@ -58,6 +58,13 @@ def plan_missing(
     )
 
 
+def count_there(source: Stock, target: Stock, vms: Collection[str], since: float = 0.0) -> int:
+    """Those that `plan_missing` passes over because the target has them."""
+    there = target.by_identity()
+    wanted = (p for p in source.points if p.vm in vms and p.time >= since)
+    return sum(source.identity(point) in there for point in wanted)
+
+
 def plan_newer(
     source: Stock, target: Stock, vms: Collection[str], since: float = 0.0
 ) -> list[PointSummary]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from backpoint_repo.catalog import PointSummary
 from backpoint_repo.copying.copier import Fate, Outcome
-from backpoint_repo.point import ORIGIN_SIZE
+from backpoint_repo.point_record import origin_record
 from backpoint_repo.point_selector import format_time
 
 BAD = frozenset({Fate.DAMAGED, Fate.DIFFERS})
@@ -19,8 +19,9 @@ BAD = frozenset({Fate.DAMAGED, Fate.DIFFERS})
 class Tally:
     """Of one run. read, new, stored: bytes, as `Traffic`."""
 
-    def __init__(self) -> None:
-        self.fates: Counter[Fate] = Counter()
+    def __init__(self, there: int = 0) -> None:
+        """there: points that are in the destination already."""
+        self.fates: Counter[Fate] = Counter({Fate.THERE: there})
         self.read = self.new = self.stored = 0
 
     def count(self, outcome: Outcome) -> None:
@@ -38,6 +39,11 @@ class Tally:
         return self.fates[Fate.COPIED]
 
     @property
+    def there(self) -> int:
+        """Points that were there already."""
+        return self.fates[Fate.THERE]
+
+    @property
     def failed(self) -> int:
         """Points that are not there, and were to be."""
         return sum(self.fates[fate] for fate in (*BAD, Fate.UNREACHED))
@@ -46,7 +52,7 @@ class Tally:
         """Of a summary. Sizes in bytes."""
         return {
             "copied": self.copied,
-            "there": self.fates[Fate.THERE],
+            "there": self.there,
             "gone": self.fates[Fate.GONE],
             "failed": self.failed,
             "read": self.read,
@@ -87,11 +93,3 @@ def planned_record(point: PointSummary) -> dict[str, Any]:
         "time": point.time,
         "size": point.size,
     }
-
-
-def origin_record(origin: bytes) -> dict[str, str] | None:
-    """Where a copy came from; None for what is no copy."""
-    if len(origin) != ORIGIN_SIZE:
-        return None
-    half = ORIGIN_SIZE // 2
-    return {"repository": origin[:half].hex(), "point": origin[half:].hex()}

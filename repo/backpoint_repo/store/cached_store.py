@@ -205,9 +205,14 @@ class CachedStore:
 
     def _fetch_tail(self, key: str, length: int) -> Tail:
         size, data = self._inner.get_tail(key, max(length, BLOCK))
-        first = -(-(size - len(data)) // BLOCK)
-        blocks = _cut(data[first * BLOCK - (size - len(data)) :], to_end=True)
-        self._cache.keep(key, first, blocks, lasting=True)
+        before = size - len(data)
+        first = -(-before // BLOCK)
+        *whole, last = _cut(data[first * BLOCK - before :], to_end=True)
+        self._cache.keep(key, first, whole, lasting=not key.startswith(_DATA))
+        self._cache.keep(key, first + len(whole), [last], lasting=True)
+        if len(last.data) < min(length, size):
+            # The block before came in part; whoever asks for the tail again needs it whole.
+            self.get_range(key, max(0, size - length), length)
         return Tail(size, data[max(0, len(data) - length) :] if length else b"")
 
     def _kept_whole(self, key: str) -> bytes | None:

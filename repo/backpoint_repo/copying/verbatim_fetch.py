@@ -25,14 +25,14 @@ from backpoint_repo.index import ids_of
 from backpoint_repo.index_segment import Location, PackRef
 from backpoint_repo.node_reader import NODE_SIZE_MAX
 from backpoint_repo.pack import blob_digest
+from backpoint_repo.range_plan import plan_ranges, reach_of
 from backpoint_repo.repository import Repository
 
 _LANES_MAX: Final = 12
 """Ranges fetched side by side, of at most 4 MiB each: 64 MiB of memory with those that are done."""
 _AHEAD: Final = 2
-_RANGE_MAX: Final = {Kind.DATA_PACK: 4 << 20, Kind.NODE_PACK: 1 << 20}
-_GAP_MAX: Final = 64 << 10
-"""Unwanted bytes between two wanted blobs that are fetched along rather than asked around."""
+_NODES_MAX: Final = 1 << 20
+"""Bytes of map nodes fetched with one get: every level of a map has some under way."""
 _PLANNED: Final = 1 << 10
 """Blobs that are looked up and sorted by pack together."""
 _DIRECTORIES: Final = 32
@@ -54,11 +54,6 @@ class Fetched:
     content_id: bytes
     copy: SealedCopy
     plain: bytes = b""
-
-
-class _Placed(NamedTuple):
-    wanted: Wanted
-    place: Location
 
 
 class VerbatimFetch:
@@ -91,10 +86,10 @@ class VerbatimFetch:
         Raises ObjectMissing, ObjectDamaged, UnknownFormat where one has no good copy, and
         StoreUnavailable.
         """
-        window: deque[tuple[list[_Placed], Future[list[Fetched | None]]]] = deque()
+        window: deque[tuple[list[Wanted], Future[list[Fetched | None]]]] = deque()
         try:
-            for job in self._jobs(kind, wanted):
-                window.append((job, self._workers.submit(self._read_range, kind, job)))
+            for some, places in self._jobs(kind, wanted):
+                window.append((some, self._workers.submit(self._read_range, kind, some, places)))
                 if len(window) >= self._lanes + _AHEAD:
                     yield from self._taken(kind, *window.popleft())
             while window:
@@ -104,25 +99,32 @@ class VerbatimFetch:
                 reading.cancel()
 
     def _taken(
-        self, kind: Kind, job: list[_Placed], reading: Future[list[Fetched | None]]
+        self, kind: Kind, wanted: list[Wanted], reading: Future[list[Fetched | None]]
     ) -> Iterator[Fetched]:
-        for placed, found in zip(job, reading.result(), strict=True):
-            taken = found or self._any_copy(kind, placed.wanted)
+        for one, found in zip(wanted, reading.result(), strict=True):
+            taken = found or self._any_copy(kind, one)
             self.read += len(taken.copy.blob)
             yield taken
 
-    def _jobs(self, kind: Kind, wanted: Iterable[Wanted]) -> Iterator[list[_Placed]]:
-        stream = iter(wanted)
+    def _jobs(
+        self, kind: Kind, wanted: Iterable[Wanted]
+    ) -> Iterator[tuple[list[Wanted], list[Location]]]:
+        """What lies in one range each, and where; then what has no place to try first."""
+        reach, stream = reach_of(self._sealed.store.lanes), iter(wanted)
+        if kind is Kind.NODE_PACK:
+            reach = reach._replace(longest=_NODES_MAX)
         while some := list(islice(stream, _PLANNED)):
             places = self._places(kind, some)
-            placed = [_Placed(*pair) for pair in zip(some, places, strict=True)]
-            yield from plan_ranges(placed, _RANGE_MAX[kind])
+            for group in sorted(plan_ranges(places, reach), key=min):
+                yield [some[at] for at in group], [place for at in group if (place := places[at])]
+            if lost := [one for one, place in zip(some, places, strict=True) if place is None]:
+                yield lost, []
 
-    def _places(self, kind: Kind, wanted: Sequence[Wanted]) -> list[Location]:
-        """Where to try first. What nobody knows, or is marked there, gets a place of no length."""
+    def _places(self, kind: Kind, wanted: Sequence[Wanted]) -> list[Location | None]:
+        """Where to try first; None for what nobody knows, and for what is marked there."""
         found = self._index.locate(ids_of([one.content_id for one in wanted]))
         return [
-            place if place is not None and self._is_worth_a_try(kind, one, place) else _NOWHERE
+            place if place is not None and self._is_worth_a_try(kind, one, place) else None
             for one, place in zip(wanted, found, strict=True)
         ]
 
@@ -132,24 +134,26 @@ class VerbatimFetch:
         unmarked = (wanted.content_id, place.pack) not in self._damaged
         return fits and unmarked and place.pack.kind is kind
 
-    def _read_range(self, kind: Kind, job: list[_Placed]) -> list[Fetched | None]:
+    def _read_range(
+        self, kind: Kind, wanted: list[Wanted], places: list[Location]
+    ) -> list[Fetched | None]:
         """On a worker thread. None for what is not good there."""
-        pack, start = job[0].place.pack, job[0].place.offset
-        if pack == _NOWHERE.pack:
-            return [None] * len(job)
-        end = max(place.offset + place.length for _, place in job)
+        if not places:
+            return [None] * len(wanted)
+        pack, start = places[0].pack, places[0].offset
+        end = max(place.offset + place.length for place in places)
         try:
             source = self._source(pack)
             key = object_key(pack.kind, pack.name.hex())
             data = memoryview(self._sealed.store.get_range(key, start, end - start))
         except _FAULTS:
-            return [None] * len(job)
+            return [None] * len(wanted)
         found: list[Fetched | None] = []
-        for wanted, place in job:
+        for one, place in zip(wanted, places, strict=True):
             at = place.offset - start
             blob = bytes(data[at : at + place.length])
             try:
-                found.append(self._verified(kind, wanted, place, blob, source))
+                found.append(self._verified(kind, one, place, blob, source))
             except _FAULTS:
                 found.append(None)
         return found
@@ -210,28 +214,3 @@ class VerbatimFetch:
             except BaseException as error:  # of whatever kind: others wait for it
                 found.set_exception(error)
         return found.result()
-
-
-_NOWHERE: Final = Location(PackRef(Kind.VOID, b""), 0, 0)
-
-
-def plan_ranges(placed: Sequence[_Placed], range_max: int) -> Iterator[list[_Placed]]:
-    """Groups, each to be fetched with one ranged get: packs in the order in which they come first,
-    blobs of each by their offsets."""
-    by_pack: dict[PackRef, list[_Placed]] = {}
-    for one in placed:
-        by_pack.setdefault(one.place.pack, []).append(one)
-    for found in by_pack.values():
-        run: list[_Placed] = []
-        end = 0
-        for one in sorted(found, key=lambda item: item.place.offset):
-            last = one.place.offset + one.place.length
-            if run and (
-                one.place.offset - end > _GAP_MAX or last - run[0].place.offset > range_max
-            ):
-                yield run
-                run, end = [], 0
-            run.append(one)
-            end = max(end, last)
-        if run:
-            yield run

@@ -15,12 +15,14 @@ from enum import Enum
 from typing import Final
 
 from backpoint_repo.catalog import PointSummary, summarize
+from backpoint_repo.config import read_config
 from backpoint_repo.copying.contract import Base, Copied, CopyPoint, Watch
 from backpoint_repo.copying.origin import identity_of
 from backpoint_repo.copying.plan import Stock, base_of
 from backpoint_repo.copying.resealed import Resealing
 from backpoint_repo.copying.verbatim import copy_point_verbatim
 from backpoint_repo.errors import (
+    NotARepository,
     ObjectDamaged,
     ObjectMissing,
     OwnerKeyNeeded,
@@ -31,7 +33,6 @@ from backpoint_repo.errors import (
     UnknownFormat,
     UsageError,
 )
-from backpoint_repo.format import CONFIG_KEY
 from backpoint_repo.point import Point
 from backpoint_repo.reading import reading
 from backpoint_repo.replica import same_keys
@@ -85,6 +86,7 @@ class Copier:
 
     def look(self) -> None:
         """Learn which points there are in either. Raises what a store raises."""
+        _make_sure(self._source)
         self.source = Stock(self.source.repository_id, self._source.catalog.refresh())
         self._siblings = self.source.by_vm()
         self._look_there()
@@ -122,6 +124,7 @@ class Copier:
             return Outcome(summary, Fate.UNREACHED, why=(str(error),))
 
     def _look_there(self) -> None:
+        _make_sure(self._target)
         points = self._target.catalog.refresh()
         self.target = Stock(self.target.repository_id, points)
         self._there = self.target.by_identity()
@@ -192,9 +195,9 @@ class Copier:
 
     def _both_answer(self) -> bool:
         try:
-            for repository in (self._source, self._target):
-                repository.sealed.store.size(CONFIG_KEY)
-        except RepositoryError:
+            _make_sure(self._source)
+            _make_sure(self._target)
+        except StoreUnavailable:
             return False
         return True
 
@@ -215,6 +218,20 @@ def _way(source: Repository, target: Repository, *, verify: bool) -> CopyPoint:
             f"owner of {there}, and an agent credential cannot do it"
         )
     return Resealing()
+
+
+def _make_sure(repository: Repository) -> None:
+    """An empty folder where something was mounted is no empty repository: it is away.
+
+    Raises StoreUnavailable.
+    """
+    address = repository.sealed.store.address
+    try:
+        found = read_config(repository.sealed.store).config.repository_id
+    except (NotARepository, ObjectDamaged, UnknownFormat) as error:
+        raise StoreUnavailable(f"the repository at {address} is away: {error}") from error
+    if found != repository.config.repository_id:
+        raise StoreUnavailable(f"another repository is at {address} now")
 
 
 def _same_place(source: Repository, target: Repository) -> bool:

@@ -8,6 +8,8 @@ Whether a blob is what it should be, and worth a copy, is for whoever reads it (
 from __future__ import annotations
 
 import secrets
+from collections import deque
+from concurrent.futures import Executor, Future
 from typing import Final
 
 from backpoint_repo.errors import ObjectDamaged
@@ -16,6 +18,7 @@ from backpoint_repo.index import Index
 from backpoint_repo.index_segment import PACK_NAME_SIZE, Location, PackRef
 from backpoint_repo.keyring import data_key_id
 from backpoint_repo.pack import PACK_SIZE, PackBuilder
+from backpoint_repo.pack_stream import uploads_at_once
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.sealing import blob_key_id
 
@@ -30,16 +33,23 @@ _SEGMENT_AFTER: Final = 1 << 17
 
 
 class VerbatimCopies:
-    """For one thread. Holds one pack of each kind in memory, 64 MiB at most.
+    """For one thread. Holds one pack of each kind in memory, 64 MiB at most, and those under way.
 
     What was added counts only after `flush`. Unusable after the first error.
     """
 
-    def __init__(self, sealed: SealedStore, index: Index, session: bytes) -> None:
-        """session: 16 bytes, whose packs the copies are; its lease protects them."""
+    def __init__(
+        self, sealed: SealedStore, index: Index, session: bytes, uploads: Executor | None = None
+    ) -> None:
+        """session: 16 bytes, whose packs the copies are; its lease protects them. uploads: where
+        packs are put beside the filling of others; without it, `add` waits for them."""
         self._sealed = sealed
         self._index = index
         self._session = session
+        self._uploads = uploads
+        self._uploads_max = uploads_at_once(sealed.store)
+        self._in_flight: deque[tuple[_OpenPack, Future[None]]] = deque()
+        self._spare: list[memoryview] = []
         self._open: dict[Kind, _OpenPack] = {}
         self._durable: list[tuple[bytes, Location]] = []
         self._packs: set[PackRef] = set()
@@ -67,7 +77,8 @@ class VerbatimCopies:
             pack = None
         if pack is None:
             name = secrets.token_bytes(PACK_NAME_SIZE)
-            pack = self._open[kind] = _OpenPack(PackBuilder(kind, name, self._session))
+            buffer = self._spare.pop() if self._spare else None
+            pack = self._open[kind] = _OpenPack(PackBuilder(kind, name, self._session, buffer))
         pack.add(content_id, bytes(blob), plain_length, own_key)
         self.blobs += 1
         self.stored += len(blob)
@@ -79,19 +90,38 @@ class VerbatimCopies:
         """Return when all that was added is durable and indexed: the packs since the last flush."""
         for pack in list(self._open.values()):
             self._close(pack)
+        while self._in_flight:
+            self._await_one()
         self._write_segment()
         flushed = frozenset(self._packs)
         self._packs.clear()
         return flushed
 
     def _close(self, pack: _OpenPack) -> None:
-        builder = pack.builder
+        del self._open[pack.builder.kind]
+        while len(self._in_flight) >= self._uploads_max:
+            self._await_one()
+        if self._uploads is None:
+            self._put(pack)
+            self._count(pack)
+        else:
+            self._in_flight.append((pack, self._uploads.submit(self._put, pack)))
+
+    def _put(self, pack: _OpenPack) -> None:
         keyring, packer = self._sealed.keyring, self._sealed.packer
-        pieces = builder.finish(pack.data_keys, keyring.meta_key, packer)
-        self._sealed.store.put(builder.key, pieces)
+        pieces = pack.builder.finish(pack.data_keys, keyring.meta_key, packer)
+        self._sealed.store.put(pack.builder.key, pieces)
+
+    def _await_one(self) -> None:
+        pack, uploading = self._in_flight.popleft()
+        uploading.result()
+        self._count(pack)
+
+    def _count(self, pack: _OpenPack) -> None:
+        """It is durable."""
         self._durable += pack.entries
         self._packs.add(pack.ref)
-        del self._open[builder.kind]
+        self._spare.append(pack.builder.buffer)
         if len(self._durable) >= _SEGMENT_AFTER:
             self._write_segment()
 

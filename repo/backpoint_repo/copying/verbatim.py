@@ -9,6 +9,7 @@ points are copied is decided elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -34,6 +35,7 @@ from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import HOLE, Kind
 from backpoint_repo.index import Index, ids_of
 from backpoint_repo.map_node import Ids
+from backpoint_repo.pack_stream import uploads_at_once
 from backpoint_repo.parent_point import given_point, newest_point
 from backpoint_repo.point import ConfigFile, Disk, Point, Traffic
 from backpoint_repo.publication import Publication, PublicationParts
@@ -84,9 +86,9 @@ class VerbatimSession:
         self._parent = parent
         parts = PublicationParts(sealed, index, target.catalog, target.clock)
         self._publication = Publication(parts, parent)
-        self._store = _NewBlobs(
-            index, VerbatimCopies(sealed, index, self._publication.point_id), fetch
-        )
+        self._uploads = ThreadPoolExecutor(uploads_at_once(sealed.store), "upload")
+        copies = VerbatimCopies(sealed, index, self._publication.point_id, self._uploads)
+        self._store = _NewBlobs(index, copies, fetch)
         self._index = index
 
     def __enter__(self) -> VerbatimSession:
@@ -94,6 +96,7 @@ class VerbatimSession:
 
     def __exit__(self, *_: object) -> None:
         self._publication.close()
+        self._uploads.shutdown(cancel_futures=True)
 
     def copy_disk(self, disk: Disk, advance: Advance) -> None:
         """Raises ObjectMissing, ObjectDamaged, UnknownFormat where something of it is lost."""

@@ -28,8 +28,8 @@ from backpoint_repo.pack import blob_digest
 from backpoint_repo.range_plan import plan_ranges, reach_of
 from backpoint_repo.repository import Repository
 
-_LANES_MAX: Final = 12
-"""Ranges fetched side by side, of at most 4 MiB each: 64 MiB of memory with those that are done."""
+_LANES_MAX: Final = 8
+"""Ranges fetched side by side, of at most 4 MiB each: 40 MiB of memory with those that are done."""
 _AHEAD: Final = 2
 _NODES_MAX: Final = 1 << 20
 """Bytes of map nodes fetched with one get: every level of a map has some under way."""

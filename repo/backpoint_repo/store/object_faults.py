@@ -193,6 +193,8 @@ def _broken_off(request: _Request, text: str) -> StoreUnavailable:
     if "dns error" in text:
         why = "its name cannot be resolved; check AWS_ENDPOINT_URL and this machine's name service"
         fault.final = StoreMisconfigured(request.failed(why))
+    if "NotPartial" in text:
+        fault.final = StoreMisconfigured(request.failed(f"{_NO_STORE}, or it knows no ranges"))
     # All of these are errors of making the connection.
     fault.arrived = "kind: Connect" not in text
     return fault
@@ -267,6 +269,7 @@ _WRONG_MARKS: Final = (
     ("Unable to extract metadata from headers", _NO_STORE),
     ("source: Header {", _NO_STORE),
     ("InvalidListResponse", _NO_STORE),
+    ("InvalidDeleteObjectsResponse", _NO_STORE),
     ("InvalidPath", "there are objects whose names no repository gives"),
 )
 _PASSING_MARKS: Final = (

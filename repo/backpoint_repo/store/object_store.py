@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, StoreUnfit
 from backpoint_repo.store.contract import Piece, StoredObject, Tail
-from backpoint_repo.store.object_client import ObjectClient, Requests, interruptible
+from backpoint_repo.store.object_client import ObjectClient, interruptible
 from backpoint_repo.store.object_faults import (
     Doing,
     NoSuffixes,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
 T = TypeVar("T")
+Wanted = tuple[int, int] | dict[str, int] | None
+"""As the library takes it: from one byte to before another, {"suffix": bytes}, or all."""
 LANES: Final = 16
 OBJECT_MAX: Final = (1 << 30) + (1 << 24)
 """Bytes of the largest object that is legal, and room for its seal."""
@@ -106,21 +108,21 @@ class ObjectStore:
         raise ObjectExists(f"{key} exists") from None
 
     def get(self, key: str) -> bytes:
-        return self._get(key, None, OBJECT_MAX)[1]
+        return self._get(key, None).data
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         if length <= 0:
             return b""
         wanted = (offset, offset + length)
         with suppress(OutOfRange):
-            return self._get(key, wanted, length)[1]
+            return self._get(key, wanted).data
         return b""
 
     def get_tail(self, key: str, length: int) -> Tail:
         if length <= 0:
             return Tail(self.size(key), b"")
         try:
-            return Tail(*self._get(key, {"suffix": length}, length))
+            return self._get(key, {"suffix": length})
         except OutOfRange:
             return Tail(self.size(key), b"")
         except NoSuffixes:
@@ -134,29 +136,29 @@ class ObjectStore:
 
         return self._retries.run(attempt)
 
-    def _get(self, key: str, wanted: object, length: int) -> tuple[int, bytes]:
-        """Bytes that the object has in all, and those of them that are wanted.
+    def _get(self, key: str, wanted: Wanted) -> Tail:
+        """What is wanted of the object, and how many bytes it has in all."""
 
-        wanted: as the library takes ranges; None for all. length: how many those are at most.
-        """
-        options = None if wanted is None else {"range": wanted}
-
-        def attempt() -> tuple[int, bytes]:
-            requests = self._client.reading()
-            return self._ask("read", key, lambda: self._read(requests, key, options, length))
+        def attempt() -> Tail:
+            at, bucket = self._client.reading()
+            options = None if wanted is None else {"range": wanted}
+            return self._ask(
+                "read", key, lambda: self._take(key, wanted, at.get(bucket, key, options=options))
+            )
 
         return self._retries.run(attempt)
 
-    def _read(
-        self, requests: Requests, key: str, options: object, length: int
-    ) -> tuple[int, bytes]:
-        found = requests.library.get(requests.bucket, key, options=options)
-        (start, end), size = found.range, int(found.meta["size"])
-        if "text/html" in found.attributes.get("Content-Type", "") or found.meta["e_tag"] is None:
+    def _take(self, key: str, wanted: Wanted, found: Any) -> Tail:
+        """found: the library's answer, whose body is still on its way."""
+        kind, size = found.attributes.get("Content-Type", ""), int(found.meta["size"])
+        if kind.startswith("text/html") or found.meta["e_tag"] is None:
             raise no_object_store("read", key, self._address)
-        if not 0 <= start <= end <= size or end - start > length:
-            # Before anything is read: the library would make room for what the answer promises.
+        if wanted is None and size > OBJECT_MAX:
             raise ObjectDamaged(f"{key} in {self._address} has {size} bytes, too many for one")
+        start, end = _span(wanted, size)
+        # Before anything is read: the library would make room for what the answer promises.
+        if found.range != (start, end):
+            raise temporary("read", key, self._address, "it answered with another part")
         data = BytesIO()
         for frame in found.stream(min_chunk_size=_FRAME):
             data.write(frame)
@@ -164,7 +166,7 @@ class ObjectStore:
                 break
         if data.tell() != end - start:
             raise temporary("read", key, self._address, "the answer was cut short")
-        return size, data.getvalue()
+        return Tail(size, data.getvalue())
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """In no particular order; a long one is asked for in several parts at once."""
@@ -238,3 +240,12 @@ class ObjectStore:
             if not isinstance(fault, Temporary):
                 self._retries.answered()
             raise fault from error
+
+
+def _span(wanted: Wanted, size: int) -> tuple[int, int]:
+    """Where what is wanted of an object of `size` bytes begins and ends."""
+    if wanted is None:
+        return 0, size
+    if isinstance(wanted, tuple):
+        return wanted[0], min(wanted[1], size)
+    return max(0, size - wanted["suffix"]), size

@@ -47,8 +47,9 @@ CALLS: dict[str, Callable[[ObjectStore], object]] = {
 }
 FORBIDDEN = "403 Forbidden"
 BAD = "400 Bad Request"
+DELETED = b"<DeleteResult><Deleted><Key>prefix/points/ab</Key></Deleted></DeleteResult>"
 HTML = answer("200 OK", b"<html>Log in</html>", "Content-Type: text/html")
-SECRETS = ("AKIDOFTESTS", "SECRETOFTESTS", "Signature", "\n", "\x1b", "<")
+SECRETS = ("AKIDOFTESTS", "SECRETOFTESTS", "X-Amz", "\n", "\x1b", "<")
 
 REFUSED: list[tuple[str, bytes, type[RepositoryError], str]] = [
     ("get", an_error(FORBIDDEN, "InvalidAccessKeyId"), StoreDenied, "AWS_ACCESS_KEY_ID"),
@@ -91,9 +92,9 @@ REFUSED: list[tuple[str, bytes, type[RepositoryError], str]] = [
     ("put", an_error("412 Precondition Failed", "PreconditionFailed"), ObjectExists, KEY),
     ("get", an_error(BAD, "SomethingNew"), StoreUnavailable, "SomethingNew"),
     ("get", HTML, StoreMisconfigured, "no object store"),
-    ("range", HTML, StoreMisconfigured, "another part|no object store"),
     ("put", HTML, StoreMisconfigured, "no object store"),
     ("list", HTML, StoreMisconfigured, "no object store"),
+    ("delete", HTML, StoreMisconfigured, "no object store"),
     ("get", answer("404 Not Found", b"<html>no such page"), StoreMisconfigured, "no object store"),
     ("get", answer(BAD, b"this is HTTPS"), StoreMisconfigured, "status 400"),
     ("get", answer("418 Teapot", b"tea"), StoreMisconfigured, "no object store"),
@@ -109,11 +110,13 @@ def test_what_is_no_use_to_try_again(
 ) -> None:
     """Raised at once, in one line, without what a stranger or a credential says."""
     pauses: list[float] = []
-    with scripted_server(lambda _: said) as server:
-        with pytest.raises(RepositoryError, match=told) as raised:
-            CALLS[call](server.store(pauses))
+    with (
+        scripted_server(lambda _: said) as server,
+        pytest.raises(RepositoryError, match=told) as raised,
+    ):
+        CALLS[call](server.store(pauses))
     assert type(raised.value) is expected
-    assert pauses == [] or told.startswith("another part")
+    assert pauses == []
     assert not any(secret in str(raised.value) for secret in SECRETS)
 
 
@@ -123,7 +126,7 @@ PASSING: list[bytes] = [
     an_error("503 Service Unavailable", "SlowDown"),
     answer("429 Too Many Requests"),
     an_error("409 Conflict", "OperationAborted"),
-    an_error(BAD, "RequestTimeout"),
+    an_error("400 Bad Request", "RequestTimeout"),
     b"",
     b"HTTP/1.1 200 OK\r\nContent-",
 ]
@@ -143,21 +146,24 @@ GOOD: dict[str, tuple[Callable[[Request], bytes], object]] = {
         lambda _: a_listing([("prefix/points/ab", 7)], more=False),
         [StoredObject("points/ab", 7)],
     ),
-    "delete": (lambda _: answer("200 OK", b"<DeleteResult></DeleteResult>"), None),
+    "delete": (lambda _: answer("200 OK", DELETED), None),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("fault", range(len(PASSING)))
-def test_what_passes_is_tried_again(call: str, fault: int) -> None:
+@pytest.mark.parametrize("said", PASSING)
+def test_what_passes_is_tried_again(call: str, said: bytes) -> None:
     """Twice a fault, then a good answer: nobody notices. To a 409 a put asks who has the key."""
     good, expected = GOOD[call]
+    if call == "size":
+        # The answer to HEAD has no body, so only its status tells.
+        said = said.replace(b" 400 ", b" 408 ").partition(b"<")[0]
 
     def script(request: Request) -> bytes:
         if call == "put" and request.method != "PUT":
             return answer("404 Not Found")
         tries = sum(seen.method == request.method for seen in server.seen)
-        return PASSING[fault] if tries <= 2 else good(request)
+        return said if tries <= 2 else good(request)
 
     pauses: list[float] = []
     with scripted_server(script) as server:
@@ -172,12 +178,16 @@ def test_what_never_passes_ends(call: str) -> None:
     pauses: list[float] = []
     patient: list[float] = []
     slow = an_error("503 Slow", "SlowDown")
-    with scripted_server(lambda _: slow) as server:
-        with pytest.raises(StoreUnavailable, match="SlowDown"):
-            CALLS[call](server.store(pauses))
-    with scripted_server(
-        lambda request: an_object(b"", size=7) if request.method == "HEAD" else slow
-    ) as server:
+    with (
+        scripted_server(lambda _: slow) as server,
+        pytest.raises(StoreUnavailable, match="SlowDown"),
+    ):
+        CALLS[call](server.store(pauses))
+
+    def there_but_slow(request: Request) -> bytes:
+        return an_object(b"", size=7) if request.method == "HEAD" else slow
+
+    with scripted_server(there_but_slow) as server:
         store = server.store(patient)
         store.size("config")
         with pytest.raises(StoreUnavailable, match="SlowDown"):
@@ -196,12 +206,15 @@ def test_what_never_passes_ends(call: str) -> None:
         ),
         ("range", an_object(b"ten", "Content-Range: bytes 3-5/7", status="206 Partial Content")),
         ("range", an_object(b"content")),
+        ("range", an_object(b"nt", "Content-Range: bytes 2-3/7", status="206 Partial Content")),
+        ("tail", an_object(b"ent", "Content-Range: bytes 4-6/7", status="206 Partial Content")),
+        ("tail", an_object(b"con", "Content-Range: bytes 0-3/7", status="206 Partial Content")),
         ("tail", an_object(b"ten", "Content-Range: bytes 3-6/7", status="206 Partial Content")),
     ],
 )
 def test_bytes_that_are_not_those_asked_for_are_never_given_out(call: str, said: bytes) -> None:
     pauses: list[float] = []
-    with scripted_server(lambda _: said) as server, pytest.raises(Temporary):
+    with scripted_server(lambda _: said) as server, pytest.raises(StoreUnavailable):
         CALLS[call](server.store(pauses))
     assert len(pauses) > 3
 
@@ -213,10 +226,22 @@ def test_a_range_that_is_larger_than_asked_for_is_not_read() -> None:
         size=100_000_000_000,
     )  # fmt: skip
     for call in ("range", "tail", "get"):
-        with scripted_server(lambda _: huge) as server:
-            with pytest.raises(RepositoryError) as raised:
-                CALLS[call](server.store())
+        with (
+            scripted_server(lambda _: huge) as server,
+            pytest.raises(RepositoryError) as raised,
+        ):
+            CALLS[call](server.store())
         assert isinstance(raised.value, ObjectDamaged | Temporary)
+
+
+@pytest.mark.parametrize("call", ["range", "tail"])
+def test_whole_objects_for_parts(call: str) -> None:
+    """As a server does that does not know ranges, and a web page that is shown for everything."""
+    with (
+        scripted_server(lambda _: HTML) as server,
+        pytest.raises(StoreMisconfigured, match="no object store"),
+    ):
+        CALLS[call](server.store())
 
 
 def test_a_range_behind_the_end_is_empty_at_once() -> None:

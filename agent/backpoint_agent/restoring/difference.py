@@ -36,7 +36,7 @@ def find_differences(reader: ImageReader, source: ImageSource, advance: Advance)
         return unit.length, list(_compare(reader, source, unit))
 
     found = _Runs()
-    with closing(in_disk_order(_units(reader), deal_with)) as units:
+    with closing(in_disk_order(_units(reader), deal_with, reader.lanes)) as units:
         for length, runs in units:
             found.add(runs)
             advance(length)

@@ -27,7 +27,7 @@ class DiskStream:
         """advance: called with each byte that was taken."""
         self._reader = reader
         self._advance = advance
-        self._units = in_disk_order(disk_units(reader), self._read_unit)
+        self._units = in_disk_order(disk_units(reader), self._read_unit, reader.lanes)
         self._pieces = self._in_order()
         self._current: memoryview | None = None
         self._left = 0

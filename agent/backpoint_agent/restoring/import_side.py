@@ -156,7 +156,7 @@ def _packed(reader: ImageReader, advance: Advance) -> Generator[tuple[int, bytes
     def deal_with(unit: Stretch) -> tuple[int, list[tuple[int, bytes]]]:
         return unit.length, _pack_unit(reader, unit) if unit.data else []
 
-    with contextlib.closing(in_disk_order(disk_units(reader), deal_with)) as units:
+    with contextlib.closing(in_disk_order(disk_units(reader), deal_with, reader.lanes)) as units:
         for length, grains in units:
             yield from grains
             advance(length)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -89,25 +89,8 @@ def open_cached_from(args: argparse.Namespace, *, keeps_data: bool = True) -> Re
     """The same, read through the cache of this machine that the arguments choose: for who wants
     data, and not to know what the store has. keeps_data: also what nobody asked to cache."""
     store = store_from(args)
-    return _opened(args, store, _block_place(args, store, keeps_data=keeps_data))
-
-
-def cached_opener(args: argparse.Namespace) -> Callable[[], Repository]:
-    """The same, to be called in the process that uses it: what reaches an object store does not
-    work in a child that is forked from one that used it. The passphrase is asked for now."""
-    store = store_from(args)
-    place = _block_place(args, store)
-    if store.lanes == 1:
-        read_config(store)
-    credential = credential_from(os.environ)
-    caches = cache_place(os.environ, say if args.verbose else lambda _: None)
-    return lambda: open_repository(store, credential, caches=caches, blocks=place)
-
-
-def _block_place(
-    args: argparse.Namespace, store: Store, *, keeps_data: bool = True
-) -> BlockPlace | None:
-    return block_place(args, os.environ, remote=store.lanes > 1, keeps_data=keeps_data)
+    place = block_place(args, os.environ, remote=store.lanes > 1, keeps_data=keeps_data)
+    return _opened(args, store, place)
 
 
 def _opened(args: argparse.Namespace, store: Store, blocks: BlockPlace | None = None) -> Repository:

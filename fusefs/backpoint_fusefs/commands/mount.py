@@ -70,20 +70,19 @@ def run(args: argparse.Namespace) -> int:
     from backpoint_fusefs.mount_log import log_path, log_to_stderr, open_log
     from backpoint_fusefs.mount_point import check_mount_point, real_place
     from backpoint_fusefs.mounting import MountPlan, serve_mount
-    from backpoint_repo.opening import cached_opener, require_owner
+    from backpoint_repo.opening import open_cached_from, require_owner
     from backpoint_repo.process_tuning import tune_for_chunks
 
     place, memory = real_place(args.directory), parse_memory_size(args.memory)
     live = None if args.live is None else args.live.absolute()
     check_mount_point(place)
-    opened = cached_opener(args)
+    repository = open_cached_from(args)
+    require_owner(repository, "mounting")
+    tune_for_chunks()  # not before: what scrypt took would be kept too
+    plan = MountPlan(repository, place, memory, args.allow_others, args.streams, live)
 
     def serve(ready: Callable[[], None]) -> None:
-        repository = opened()
-        require_owner(repository, "mounting")
-        tune_for_chunks()  # not before: what scrypt took would be kept too
         log_to_stderr()
-        plan = MountPlan(repository, place, memory, args.allow_others, args.streams, live)
         serve_mount(plan, ready)
 
     if args.foreground:

@@ -43,12 +43,12 @@ class Resealing:
             fetchers = held.enter_context(_fetchers(source))
             for disk in point.disks:
                 reader = source.open_disk(disk, self._cache)
-                stored = StoredSource(disk.source, reader, fetchers)
+                stored = StoredSource(disk.source, disk.key, reader, fetchers)
                 held.callback(stored.close)
                 found = changed.get(disk.key)
                 session.store_disk(DiskJob(disk.key, stored, found, resizable=True), watch.advance)
             for file in point.files:
-                with _as_source_damage():
+                with _damage_told(file.name):
                     data = source.read_file(file)
                 session.store_file(file.name, data)
             session.warnings[:0] = point.warnings
@@ -107,8 +107,8 @@ def _fetchers(source: Repository) -> Iterator[Executor | None]:
 
 
 @contextmanager
-def _as_source_damage() -> Iterator[None]:
+def _damage_told(name: str) -> Iterator[None]:
     try:
         yield
     except _Damage as error:
-        raise SourceError(str(error)) from error
+        raise SourceError(f"{name} cannot be read: {error}") from error

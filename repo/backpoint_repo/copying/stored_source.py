@@ -38,9 +38,13 @@ _RANGES_MAX: Final = 512
 class StoredSource:
     """Thread-safe as `ImageSource` asks. To be read while its point is leased."""
 
-    def __init__(self, name: str, reader: ImageReader, fetchers: Executor | None = None) -> None:
-        """fetchers: threads that fetch ahead; None where that does not pay off."""
+    def __init__(
+        self, name: str, key: str, reader: ImageReader, fetchers: Executor | None = None
+    ) -> None:
+        """name: what the disk was read from once, which its copy keeps. key: the disk's.
+        fetchers: threads that fetch ahead; None where that does not pay off."""
         self.name = name
+        self._key = key
         self.size = reader.size
         self._reader = reader
         self._ahead = ReadAhead(reader, fetchers) if fetchers else None
@@ -48,7 +52,7 @@ class StoredSource:
     def extents(self, offset: int, length: int) -> Iterator[Extent]:
         """As the map says. Raises SourceError where it has gaps, and StoreUnavailable."""
         waiting, ahead = deque[Extent](), 0
-        with _damage_told():
+        with _damage_told(self._key, offset, length):
             for found in self._by_leaf(offset, offset + length):
                 if self._ahead is None:
                     yield found
@@ -66,11 +70,11 @@ class StoredSource:
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Raises SourceError where chunks are damaged or lost, and StoreUnavailable."""
-        with _damage_told():
-            for at in range(0, len(buffer), _UNIT):
-                piece = buffer[at : at + _UNIT]
-                if self._ahead:
-                    self._ahead.pass_to(offset + at + len(piece))
+        for at in range(0, len(buffer), _UNIT):
+            piece = buffer[at : at + _UNIT]
+            if self._ahead:
+                self._ahead.pass_to(offset + at + len(piece))
+            with _damage_told(self._key, offset + at, len(piece)):
                 piece[:] = self._reader.read(offset + at, len(piece))
 
     def close(self) -> None:
@@ -142,9 +146,10 @@ class ReadAhead:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_told(key: str, offset: int, length: int) -> Iterator[None]:
     """A store that is away is no fault of the disk: it passes as it is."""
     try:
         yield
     except (ObjectDamaged, ObjectMissing, UnknownFormat) as error:
-        raise SourceError(str(error)) from error
+        where = f"{key}: bytes {offset} to {offset + length} cannot be read"
+        raise SourceError(f"{where}: {error}") from error

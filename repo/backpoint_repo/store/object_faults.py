@@ -196,7 +196,7 @@ def _broken_off(request: _Request, text: str) -> StoreUnavailable:
     if "NotPartial" in text:
         fault.final = StoreMisconfigured(request.failed(f"{_NO_STORE}, or it knows no ranges"))
     # All of these are errors of making the connection.
-    fault.arrived = "kind: Connect" not in text
+    fault.arrived = "kind: Connect," not in text
     return fault
 
 

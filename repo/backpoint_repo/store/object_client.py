@@ -54,7 +54,7 @@ class ObjectClient:
     def __init__(self, bucket: Bucket) -> None:
         """bucket: says where it is and how requests are signed; its time limits are not used."""
         self._bucket: Any = bucket
-        self._home = library()
+        library()  # so that a process that is forked from here knows that it needs its own
         self._made: dict[tuple[int, str], Requests] = {}
         """By process and limits. What another process made stays: see `object_library.py`."""
 
@@ -80,14 +80,12 @@ class ObjectClient:
 
     def _make(self, limits: dict[str, str]) -> Requests:
         here = library()
-        # Of a copy there is only the native part, which has the same classes.
-        classes = here.store if here is self._home else here._store
         arguments, options = self._bucket.__getnewargs_ex__()
         client = dict(options.get("client_options") or {})
         client |= {"connect_timeout": f"{CONNECT_S}s"} | limits
         config = {_NAMES.get(key, key): value for key, value in options.get("config", {}).items()}
         changed = {"client_options": client, "retry_config": _NO_RETRIES, "config": config}
-        return Requests(here, getattr(classes, self.kind)(*arguments, **(options | changed)))
+        return Requests(here, getattr(here._store, self.kind)(*arguments, **(options | changed)))
 
 
 def interruptible(ask: Callable[[], T]) -> T:

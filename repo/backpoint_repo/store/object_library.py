@@ -8,6 +8,7 @@ is never touched again. Knows no store.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -24,7 +25,7 @@ its sockets wait in a queue that both processes share."""
 
 
 def library() -> ModuleType:
-    """The package `obstore` that may be used in this process: the same object at every call.
+    """The native part of `obstore` that may be used in this process: the same at every call.
 
     Raises StoreUnavailable where a forked process cannot get its own.
     """
@@ -37,13 +38,11 @@ def library() -> ModuleType:
 
 
 def _first() -> ModuleType:
-    import obstore
-
-    return obstore
+    return importlib.import_module(_NATIVE)
 
 
 def _copied() -> ModuleType:
-    """A package of its own around a second copy of the native part, which has its own globals."""
+    """Loaded a second time, with globals of its own."""
     native = sys.modules[_NATIVE]
     assert native.__file__ is not None
     try:

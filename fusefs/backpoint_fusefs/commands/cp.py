@@ -183,9 +183,11 @@ def _copy(
 
     from backpoint_fusefs.guest.copying.attribute_keeper import AttributeKeeper
     from backpoint_fusefs.guest.copying.copy_out import CopyOut, CopyParts
+    from backpoint_fusefs.guest.file_pieces import threads_for
 
     keeper = AttributeKeeper(report, owners=not args.no_owner)
-    with ThreadPoolExecutor(os.cpu_count(), "cp") as ahead:
+    threads = threads_for(source.found.volume for source in sources)
+    with ThreadPoolExecutor(threads, "cp") as ahead:
         copy = CopyOut(top, CopyParts(report, keeper, ahead, advance, args.force))
         for source in sources:
             copy.copy(source.tree, source.found, source.path, source.name)

@@ -69,9 +69,8 @@ class MappedContent:
 
     def prefetch(self, offset: int, length: int) -> None:
         """Bring a range into the cache."""
-        for part in self._parts(offset, length):
-            if part.at != HOLE:
-                self._volume.prefetch(part.at, part.length)
+        parts = self._parts(offset, length)
+        self._volume.prefetch_all((part.at, part.length) for part in parts if part.at != HOLE)
 
     def _parts(self, offset: int, length: int) -> Iterator[Extent]:
         return self._extents.parts(offset, min(offset + length, self.size))

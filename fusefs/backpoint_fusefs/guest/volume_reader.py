@@ -5,7 +5,7 @@ Knows where (`volume_places.py`) and from whom (a reader for each disk); keeps n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from backpoint_fusefs.guest.volume import Volume
 from backpoint_fusefs.guest.volume_places import places
@@ -19,6 +19,11 @@ class VolumeReader:
         self.size = volume.size
         self._volume = volume
         self._disks = disks
+
+    @property
+    def lanes(self) -> int:
+        """Requests at once that pay off where the disks are stored."""
+        return max((disk.lanes for disk in self._disks), default=1)
 
     def read_cached(self, offset: int, length: int) -> bytes | memoryview | None:
         """Only from memory; None where anything would have to be fetched or decoded."""
@@ -42,5 +47,14 @@ class VolumeReader:
 
     def prefetch(self, offset: int, length: int) -> None:
         """Bring a range into the cache. Raises as `read`."""
-        for disk, at, size in places(self._volume, offset, length):
-            self._disks[disk].prefetch(at, size)
+        self.prefetch_all([(offset, length)])
+
+    def prefetch_all(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Of several (offset, length) what each disk holds at once. Raises as `read`."""
+        by_disk: dict[int, list[tuple[int, int]]] = {}
+        for offset, length in ranges:
+            for disk, at, size in places(self._volume, offset, length):
+                by_disk.setdefault(disk, []).append((at, size))
+        for disk, wanted in by_disk.items():
+            self._disks[disk].expect(*wanted[0])
+            self._disks[disk].prefetch_all(wanted)

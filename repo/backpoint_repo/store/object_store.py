@@ -41,6 +41,7 @@ LANES: Final = 16
 OBJECT_MAX: Final = (1 << 30) + (1 << 24)
 """Bytes of the largest object that is legal, and room for its seal."""
 _FRAME: Final = 1 << 16
+_BELIEVED_S: Final = 10.0
 _NOTHING: Final = "probe/none"
 """Nobody puts anything there."""
 _IN_ORDER: Final = ("S3Store", "GCSStore")
@@ -59,6 +60,7 @@ class ObjectStore:
         self._client = ObjectClient(bucket)
         self._address = address
         self._retries = Retries(pause)
+        self._answered_at = -_BELIEVED_S
 
     @property
     def address(self) -> str:
@@ -69,7 +71,8 @@ class ObjectStore:
         return LANES
 
     def put(self, key: str, pieces: list[Piece]) -> None:
-        data = b"".join(pieces)
+        # A pack comes in one piece, which is not copied.
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         in_doubt = False
 
         def attempt() -> None:
@@ -84,14 +87,14 @@ class ObjectStore:
 
         self._retries.run(attempt)
 
-    def _put_once(self, key: str, data: bytes) -> None:
+    def _put_once(self, key: str, data: Piece) -> None:
         at, bucket = self._client.writing(len(data))
         # One request, from the bytes where they are; a list of pieces would be copied once more.
         self._ask(
             "write", key, lambda: at.put(bucket, key, data, mode="create", use_multipart=False)
         )
 
-    def _who_has(self, key: str, ours: bytes | None, taken: Taken) -> None:
+    def _who_has(self, key: str, ours: Piece | None, taken: Taken) -> None:
         """Returns where it is an earlier try of ours. Raises ObjectExists; Temporary where the key
         is free after all.
 
@@ -153,6 +156,7 @@ class ObjectStore:
         kind, size = found.attributes.get("Content-Type", ""), int(found.meta["size"])
         if kind.startswith("text/html") or found.meta["e_tag"] is None:
             raise no_object_store("read", key, self._address)
+        self._answered_at = time.monotonic()
         if wanted is None and size > OBJECT_MAX:
             raise ObjectDamaged(f"{key} in {self._address} has {size} bytes, too many for one")
         start, end = _span(wanted, size)
@@ -214,12 +218,16 @@ class ObjectStore:
         return self._retries.run(attempt)
 
     def _require_object_store(self, prefix: str) -> None:
-        """Anything that answers with a web page looks like an empty listing to the library."""
+        """Anything that answers with a web page looks like an empty listing to the library. What
+        has answered as an object store a moment ago is one: most empty folders cost one request."""
+        if time.monotonic() - self._answered_at < _BELIEVED_S:
+            return
         at, bucket = self._client.reading()
         with suppress(ObjectMissing):
             found = self._ask("read", _NOTHING, lambda: at.head(bucket, _NOTHING))
             if found["e_tag"] is None:
                 raise no_object_store("list", prefix, self._address)
+        self._answered_at = time.monotonic()
 
     def delete(self, key: str) -> None:
         def attempt() -> None:

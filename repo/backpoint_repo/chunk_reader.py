@@ -25,6 +25,7 @@ from backpoint_repo.keyring import data_key_id
 from backpoint_repo.range_plan import plan_ranges, reach_of
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.sealing import blob_key_id, open_blob
+from backpoint_repo.store.cached_store import reread
 
 CHUNK_SIZE_MAX: Final = LEAF_SIZE
 
@@ -148,7 +149,8 @@ class ChunkReader:
         )
         for place in self._index.search(chunk.content_id):
             try:
-                return self.read_copy(chunk.content_id, chunk.length, place)
+                copy = partial(self.read_copy, chunk.content_id, chunk.length, place)
+                return reread(self._sealed.store, _key_of(place.pack), copy)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 fault = error
         raise fault

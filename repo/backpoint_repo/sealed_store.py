@@ -18,6 +18,7 @@ from backpoint_repo.keyring import Keyring
 from backpoint_repo.pack import PackDirectory, read_directory
 from backpoint_repo.record import Record
 from backpoint_repo.sealing import Packer, open_object, seal_object
+from backpoint_repo.store.cached_store import reread
 from backpoint_repo.store.contract import Store
 
 Item = TypeVar("Item")
@@ -41,8 +42,12 @@ class SealedStore:
 
     def get(self, kind: Kind, name: str) -> bytes:
         """Fetch and open. Raises ObjectMissing, ObjectDamaged, UnknownFormat."""
-        key = object_key(kind, name)
-        return open_object(kind, key, self.store.get(key), self.keyring.meta_key, self.packer)
+        key, secret = object_key(kind, name), self.keyring.meta_key
+
+        def read() -> bytes:
+            return open_object(kind, key, self.store.get(key), secret, self.packer)
+
+        return reread(self.store, key, read)
 
     def get_record(self, kind: Kind, name: str) -> Record:
         """`get`, as a msgpack map."""
@@ -51,11 +56,15 @@ class SealedStore:
     def get_either(self, name: str, first: Kind, second: Kind) -> tuple[Kind, bytes]:
         """An object that may be of two kinds stored in the same folder."""
         key = object_key(first, name)
-        data = self.store.get(key)
-        kind = parse_header(data, key)
-        if kind is not second:
-            expect_header(data, first, key)
-        return kind, open_object(kind, key, data, self.keyring.meta_key, self.packer)
+
+        def read() -> tuple[Kind, bytes]:
+            data = self.store.get(key)
+            kind = parse_header(data, key)
+            if kind is not second:
+                expect_header(data, first, key)
+            return kind, open_object(kind, key, data, self.keyring.meta_key, self.packer)
+
+        return reread(self.store, key, read)
 
     def each(
         self, items: Iterable[Item], read: Callable[[Item], T]
@@ -84,7 +93,9 @@ class SealedStore:
 
     def directory(self, kind: Kind, name: bytes) -> PackDirectory:
         """A pack's directory. Raises ObjectMissing, ObjectDamaged."""
-        return read_directory(self.store, kind, name, self.keyring.meta_key, self.packer)
+        secret = self.keyring.meta_key
+        read = partial(read_directory, self.store, kind, name, secret, self.packer)
+        return reread(self.store, object_key(kind, name.hex()), read)
 
 
 def tried(item: Item, read: Callable[[Item], T]) -> T | RepositoryError:

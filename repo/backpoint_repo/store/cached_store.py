@@ -10,13 +10,14 @@ itself has (checking, healing, collecting) must not stand on this one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
-from backpoint_repo.errors import RepositoryError
+from backpoint_repo.errors import ObjectDamaged, RepositoryError, UnknownFormat
 from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.in_threads import in_threads
 from backpoint_repo.store.block_cache import BlockCache
@@ -34,6 +35,11 @@ _RUN_MAX: Final = 8
 _WINDOW: Final = 64
 """Blocks asked for at once at most, however much is wanted."""
 
+_DISTRUSTED_S: Final = 60.0
+"""What is damaged in the store itself is not fetched anew at each reading."""
+_DISTRUSTED_MAX: Final = 1024
+
+T = TypeVar("T")
 Blocks = dict[int, Block]
 
 
@@ -48,6 +54,7 @@ class CachedStore:
         self._keeps_data = keeps_data
         self._lock = threading.Lock()
         self._in_flight: dict[tuple[str, int], Future[Block]] = {}
+        self._distrusted: dict[str, float] = {}
 
     @property
     def address(self) -> str:
@@ -114,7 +121,14 @@ class CachedStore:
 
     def distrust(self, key: str) -> bool:
         """What was read of this object was not good: it is read from the store itself next time.
-        False where the cache had no part in it."""
+        False where the cache had no part in it, or where that was a moment ago."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._distrusted.get(key, -_DISTRUSTED_S) < _DISTRUSTED_S:
+                return False
+            self._distrusted[key] = now
+            if len(self._distrusted) > _DISTRUSTED_MAX:
+                del self._distrusted[next(iter(self._distrusted))]
         return self._cache.lose(key)
 
     def _window(
@@ -226,6 +240,17 @@ class CachedStore:
                 return None
             parts.append(part.data)
         return b"".join([*parts, tail.data]) if parts else tail.data
+
+
+def reread(store: Store, key: str, read: Callable[[], T]) -> T:
+    """What `read` makes of an object. Where that is damaged and a cache had a part in it, what it
+    makes of the store's own: that may have been healed since. Raises what `read` raises."""
+    try:
+        return read()
+    except (ObjectDamaged, UnknownFormat):
+        if not (isinstance(store, CachedStore) and store.distrust(key)):
+            raise
+    return read()
 
 
 class _Abandoned(Exception):

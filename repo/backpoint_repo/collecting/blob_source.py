@@ -73,6 +73,11 @@ class BlobSource:
         same = int(self.directory.lengths[row]) == length
         return row if same and self.directory.ids[row].tobytes() == content_id else None
 
+    def digest_at(self, content_id: bytes, offset: int, length: int) -> bytes | None:
+        """What the directory promises of a blob that must lie there; None as `row_at`."""
+        row = self.row_at(content_id, offset, length)
+        return None if row is None else self.directory.digests[row].tobytes()
+
     def data_key_of(self, data: bytes | memoryview) -> DataKey | None:
         """The key that a blob of this pack names; None where the pack does not list it."""
         try:

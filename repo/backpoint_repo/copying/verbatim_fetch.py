@@ -8,6 +8,7 @@ promises, a map node where it opens. Knows no maps and no destination.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,6 +98,30 @@ class VerbatimFetch:
         finally:
             for _, reading in window:
                 reading.cancel()
+
+    def promised(self, ids: Sequence[bytes]) -> list[bytes | None]:
+        """What a directory promises of one copy of each chunk's sealed bytes: a digest of 16 bytes.
+        None where none does. Raises StoreUnavailable."""
+        places = self._index.locate(ids_of(list(ids)))
+        packs = dict.fromkeys(place.pack for place in places if place is not None)
+        sources = {pack: self._workers.submit(self._source, pack) for pack in packs}
+        found: list[bytes | None] = []
+        for content_id, place in zip(ids, places, strict=True):
+            digest = None
+            if place is not None:
+                with contextlib.suppress(*_FAULTS):
+                    digest = sources[place.pack].result().digest_at(content_id, *place[1:])
+            found.append(digest)
+        return found
+
+    def promised_anywhere(self, content_id: bytes) -> set[bytes]:
+        """As `promised`, of all copies of one chunk."""
+        digests = set[bytes]()
+        for place in self._index.copies(content_id):
+            with contextlib.suppress(*_FAULTS):
+                digest = self._source(place.pack).digest_at(content_id, *place[1:])
+                digests |= {digest} if digest else set()
+        return digests
 
     def _taken(
         self, kind: Kind, wanted: list[Wanted], reading: Future[list[Fetched | None]]

@@ -21,6 +21,7 @@ from backpoint_repo.copying.origin import identity_of
 from backpoint_repo.copying.plan import Stock, base_of
 from backpoint_repo.copying.resealed import Resealing
 from backpoint_repo.copying.verbatim import copy_point_verbatim
+from backpoint_repo.copying.verify import verify_copy
 from backpoint_repo.errors import (
     NotARepository,
     ObjectDamaged,
@@ -160,10 +161,10 @@ class Copier:
     def _judged(self, summary: PointSummary, copied: Copied, watch: Watch) -> Outcome:
         if not self._verify:
             return Outcome(summary, Fate.COPIED, copied)
-        from backpoint_repo.copying.verify import verify_copy
-
         with reading(self._target, copied.point, watch.tell):
-            why = verify_copy(self._source, self._target, copied.original, copied.point)
+            why = verify_copy(
+                self._source, self._target, copied.original, copied.point, tell=watch.tell
+            )
         if not why:
             return Outcome(summary, Fate.COPIED, copied)
         return Outcome(summary, Fate.DIFFERS, copied, (*why, self._taken_back(copied.point)))
@@ -173,7 +174,8 @@ class Copier:
         self._there = {
             own: point_id for own, point_id in self._there.items() if point_id != copy.point_id
         }
-        advice = f"`backpoint check --read-data` of {self._target.sealed.store.address} tells more"
+        there = self._target.sealed.store.address
+        advice = f"`backpoint -r {there} check --read-data` marks what is rotten; then copy again"
         try:
             removal = remove_points(self._target.sealed, [copy.point_id], self._target.clock)
         except RepositoryError as error:

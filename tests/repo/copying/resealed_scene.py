@@ -15,7 +15,7 @@ from backpoint_repo.copying.contract import Watch
 from backpoint_repo.copying.copier import Copier, Fate, Outcome
 from backpoint_repo.copying.plan import plan_missing
 from backpoint_repo.errors import StoreReadOnly
-from backpoint_repo.format import Kind
+from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
 from backpoint_repo.store.contract import Store, StoredObject, Tail
@@ -38,13 +38,15 @@ OTHER_CHUNKS = ChunkParameters(avg_blocks=2, min_blocks=1, max_blocks=8, hole_bl
 
 class WatchedStore(MemoryStore):
     """One of several in a test. reads: keys that bytes were read of. many: whether it says that
-    many requests at once pay off. read_only: nothing can be put or deleted."""
+    many requests at once pay off. read_only: nothing can be put. rots: data packs lose a bit on
+    the way."""
 
     def __init__(self, name: str, *, many: bool = False) -> None:
         super().__init__()
         self.name = name
         self.many = many
         self.read_only = False
+        self.rots = False
         self.reads: list[str] = []
 
     @property
@@ -70,6 +72,10 @@ class WatchedStore(MemoryStore):
     def put(self, key: str, pieces: list[bytes | bytearray | memoryview]) -> None:
         if self.read_only:
             raise StoreReadOnly(f"cannot write {key}")
+        if self.rots and key.startswith(FOLDERS[Kind.DATA_PACK]):
+            spoiled = bytearray(b"".join(pieces))
+            spoiled[300] ^= 1
+            pieces = [spoiled]
         super().put(key, pieces)
 
     def objects(self) -> set[StoredObject]:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from backpoint_repo.backup_session import DiskJob
+from backpoint_repo.check import check_repository
 from backpoint_repo.collecting.collect import collect
 from backpoint_repo.collecting.report import CollectTerms
 from backpoint_repo.copying.contract import Watch
@@ -265,6 +266,23 @@ def test_credentials() -> None:
     copier = Copier(scene.opened_source(), agent_there)
     copier.look()
     assert [outcome.fate for outcome in copy_all(copier)] == [Fate.COPIED]
+    scene.assert_copied(*points)
+
+
+def test_a_copy_that_differs_is_taken_back() -> None:
+    """Nothing is built on it; once a check has marked what is rotten, the copy is made well."""
+    scene = CopyScene()
+    points = history(scene, "web", 2, seed=20)
+    scene.there.rots = True
+    copier = scene.copier(verify=True)
+    outcomes = copy_all(copier)
+    assert {outcome.fate for outcome in outcomes} == {Fate.DIFFERS}
+    assert all("the copy was removed again" in outcome.why[-1] for outcome in outcomes)
+    assert not keys_of(scene.there, Kind.POINT)
+    scene.there.rots = False
+    assert copy_all(scene.copier(verify=True))[0].fate is Fate.DIFFERS
+    assert check_repository(scene.opened_target(), read_share=1.0).marked
+    scene.copy(verify=True)
     scene.assert_copied(*points)
 
 

@@ -23,6 +23,7 @@ from backpoint_repo.index_segment import Location
 from backpoint_repo.range_plan import plan_ranges, reach_of
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.sealing import blob_key_id, node_blob_key, open_blob
+from backpoint_repo.store.cached_store import reread
 
 NODE_SIZE_MAX: Final = 1 << 20
 _BLOB_MAX: Final = 2 * NODE_SIZE_MAX
@@ -126,7 +127,9 @@ class NodeReader:
         fault: RepositoryError = ObjectMissing(f"map node {node_id.hex()[:16]} is in no index")
         for place in self._index.search(node_id):
             try:
-                plain = self.load_from(node_id, place)
+                key = object_key(place.pack.kind, place.pack.name.hex())
+                copy = partial(self.load_from, node_id, place)
+                plain = reread(self._sealed.store, key, copy)
             except (ObjectMissing, ObjectDamaged, UnknownFormat) as error:
                 fault = error
             else:

@@ -14,6 +14,7 @@ from backpoint_fusefs.boot.command_options import (
 )
 from backpoint_fusefs.commands.boot_group import add_group_options, refuse_group_options, run_group
 from backpoint_fusefs.commands.live_commands.opening import LIVE_ENVIRONMENT
+from backpoint_repo.cache_options import add_cache_options
 from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--vcenter", action="store_true", help="on a host of a vCenter")
     add_boot_options(parser)
     add_group_options(parser)
+    add_cache_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.monotonic()
     terms = terms_of(args)
-    repository, home = open_home(args, "booting a point")
+    repository, home = open_home(args, "booting a point", cached=True)
     tune_for_chunks()  # not before: what scrypt took would be kept too
     discard_left_behind(home, say)
     point, begin = _point(args, repository, home)

@@ -77,7 +77,7 @@ def run_group(args: argparse.Namespace) -> int:
     _refuse_what_is_for_one(args)
     began = time.monotonic()
     members = _read(args.group)
-    repository, home = open_home(args, "booting points")
+    repository, home = open_home(args, "booting points", cached=True)
     tune_for_chunks()  # not before: what scrypt took would be kept too
     stored = repository.catalog.refresh()
     points = {member.title: select_point(stored, member.point) for member in members}

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,24 +37,26 @@ from backpoint_repo.store.block_file import (
     open_block,
     read_block,
 )
+from backpoint_repo.store.held_bytes import (
+    PATIENCE_S,
+    Busy,
+    HeldBytes,
+    held_bytes,
+    read_held,
+)
 
 DATA: Final = "data"
 LASTING: Final = "meta"
 _TAIL: Final = "tail"
 _NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9a-f]{1,8}|tail)")
 _HELD: Final = "held"
-_HELD_FORMAT: Final = struct.Struct("<Q")
 _ABOVE: Final = 2
 """Folders above it that are ours too: of the repository, and the one that was named."""
-_ROOM: Final = 16
-"""A sixteenth of the limit is freed at once: looking at all files takes 0.2 s for 50 GiB."""
 _TOUCHED_S: Final = 60.0
 _REST_S: Final = 60.0
 """Before a disk that is full, or fails, is asked again."""
 _DONE: Final = {"read": "read", "write": "written"}
 _OF_ONE_FILE: Final = (errno.ELOOP, errno.EIO)
-_PATIENCE_S: Final = 0.05
-"""For others who write: a reader had rather not keep a block than wait for them."""
 
 
 class BlockCache:
@@ -130,7 +130,7 @@ class BlockCache:
                     if not held.room_for(need):
                         return
                     self._write(self._folder / place / name, parts)
-        except _Busy:
+        except Busy:
             return
         except FileNotFoundError:
             self._make_again()
@@ -151,11 +151,7 @@ class BlockCache:
 
     def held(self) -> int:
         """Bytes that files take up, or a little more than they do."""
-        try:
-            data = (self._folder / _HELD).read_bytes()
-            return int(_HELD_FORMAT.unpack(data)[0])
-        except (OSError, struct.error):
-            return 0
+        return read_held(self._folder / _HELD) or 0
 
     def _find(
         self, place: str, whose: bytes, number: int | None, start: int, stop: int
@@ -217,18 +213,13 @@ class BlockCache:
             raise
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[_Held]:
-        """The only one who writes, among threads and processes. Raises _Busy, OSError."""
-        if not self._lock.acquire(timeout=_PATIENCE_S):
-            raise _Busy
+    def _writing(self) -> Iterator[HeldBytes]:
+        """The only one who writes, among threads and processes. Raises Busy, OSError."""
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Busy
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._folder / _HELD, flags, 0o600)
-            try:
-                _lock_file(descriptor)
-                yield _Held(descriptor, self._limit, self._clean)
-            finally:
-                os.close(descriptor)
+            with held_bytes(self._folder / _HELD, self._limit, self._clean) as held:
+                yield held
         finally:
             self._lock.release()
 
@@ -281,44 +272,3 @@ class BlockCache:
 
     def _print(self, key: str) -> bytes:
         return blake3(b"name\0" + key.encode(), key=self._key).digest(PRINT_SIZE)
-
-
-class _Busy(Exception):
-    """Others write, or look for room."""
-
-
-class _Held:
-    """The file `held`, locked. clean: frees bytes, returns how many are taken up then."""
-
-    def __init__(self, descriptor: int, limit: int, clean: Callable[[int], int]) -> None:
-        self._descriptor = descriptor
-        self._limit = limit
-        self._clean = clean
-
-    def room_for(self, need: int) -> bool:
-        """Count `need` bytes more before they are written; False where the limit is too low."""
-        data = os.pread(self._descriptor, _HELD_FORMAT.size + 1, 0)
-        known = len(data) == _HELD_FORMAT.size
-        held = int(_HELD_FORMAT.unpack(data)[0]) if known else self._limit
-        if held + need > self._limit:
-            held = self._clean(0)
-        if held + need > self._limit:
-            held = self._clean(held + max(need, self._limit // _ROOM) - self._limit)
-        fits = held + need <= self._limit
-        os.pwrite(self._descriptor, _HELD_FORMAT.pack(held + need if fits else held), 0)
-        os.ftruncate(self._descriptor, _HELD_FORMAT.size)
-        return fits
-
-
-def _lock_file(descriptor: int) -> None:
-    """Whoever holds it, dies, loses it. Raises _Busy."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise _Busy from None
-            time.sleep(0.001)
-        else:
-            return

@@ -27,11 +27,15 @@ def add_live_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_home(args: argparse.Namespace, doing: str) -> tuple[Repository, SessionHome]:
-    """doing: `starting a session`. Raises UsageError, OwnerKeyNeeded, and what opening raises."""
-    from backpoint_fusefs.live.session_home import SessionHome, default_home
-    from backpoint_repo.opening import open_from, require_owner
+def open_home(
+    args: argparse.Namespace, doing: str, *, cached: bool = False
+) -> tuple[Repository, SessionHome]:
+    """doing: `starting a session`. cached: disks are read, through the cache of this machine.
 
-    repository = open_from(args)
+    Raises UsageError, OwnerKeyNeeded, and what opening raises."""
+    from backpoint_fusefs.live.session_home import SessionHome, default_home
+    from backpoint_repo.opening import open_cached_from, open_from, require_owner
+
+    repository = open_cached_from(args) if cached else open_from(args)
     require_owner(repository, doing)
     return repository, SessionHome(args.live or default_home(repository), repository)

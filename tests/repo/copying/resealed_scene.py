@@ -14,7 +14,7 @@ from backpoint_repo.chunking import ChunkParameters
 from backpoint_repo.copying.contract import Watch
 from backpoint_repo.copying.copier import Copier, Fate, Outcome
 from backpoint_repo.copying.plan import plan_missing
-from backpoint_repo.errors import StoreReadOnly
+from backpoint_repo.errors import StoreReadOnly, StoreUnavailable
 from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
@@ -39,7 +39,7 @@ OTHER_CHUNKS = ChunkParameters(avg_blocks=2, min_blocks=1, max_blocks=8, hole_bl
 class WatchedStore(MemoryStore):
     """One of several in a test. reads: keys that bytes were read of. many: whether it says that
     many requests at once pay off. read_only: nothing can be put. rots: data packs lose a bit on
-    the way."""
+    the way. away: keys whose bytes cannot be read for now."""
 
     def __init__(self, name: str, *, many: bool = False) -> None:
         super().__init__()
@@ -47,6 +47,7 @@ class WatchedStore(MemoryStore):
         self.many = many
         self.read_only = False
         self.rots = False
+        self.away: set[str] = set()
         self.reads: list[str] = []
 
     @property
@@ -58,15 +59,15 @@ class WatchedStore(MemoryStore):
         return 16 if self.many else 1
 
     def get(self, key: str) -> bytes:
-        self.reads.append(key)
+        self._read(key)
         return super().get(key)
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
-        self.reads.append(key)
+        self._read(key)
         return super().get_range(key, offset, length)
 
     def get_tail(self, key: str, length: int) -> Tail:
-        self.reads.append(key)
+        self._read(key)
         return super().get_tail(key, length)
 
     def put(self, key: str, pieces: list[bytes | bytearray | memoryview]) -> None:
@@ -77,6 +78,11 @@ class WatchedStore(MemoryStore):
             spoiled[300] ^= 1
             pieces = [spoiled]
         super().put(key, pieces)
+
+    def _read(self, key: str) -> None:
+        self.reads.append(key)
+        if key in self.away:
+            raise StoreUnavailable(f"cannot read {key}")
 
     def objects(self) -> set[StoredObject]:
         """All there are."""

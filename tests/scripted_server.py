@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class Request:
 
 
 Script = Callable[[Request], bytes]
-"""All bytes of the answer; the connection is closed behind them."""
+"""All bytes of the answer; the connection is closed behind them, or reset for `RESET`."""
+RESET: Final = b"reset"
 
 
 @dataclass
@@ -77,7 +79,7 @@ def scripted_server(script: Script) -> Iterator[ScriptedServer]:
             request = _request(connection)
             if request is not None:
                 server.seen.append(request)
-                connection.sendall(script(request))
+                _answer(connection, script(request))
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -94,6 +96,14 @@ def scripted_server(script: Script) -> Iterator[ScriptedServer]:
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
         accepting.join()
+
+
+def _answer(connection: socket.socket, said: bytes) -> None:
+    if said == RESET:
+        at_once = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    else:
+        connection.sendall(said)
 
 
 def _request(connection: socket.socket) -> Request | None:

@@ -26,6 +26,7 @@ from backpoint_repo.store.contract import StoredObject, Tail
 from backpoint_repo.store.object_faults import Temporary, parse_answer
 from backpoint_repo.store.object_store import OBJECT_MAX, ObjectStore
 from scripted_server import (
+    RESET,
     Request,
     a_listing,
     an_error,
@@ -128,6 +129,7 @@ PASSING: list[bytes] = [
     an_error("409 Conflict", "OperationAborted"),
     an_error("400 Bad Request", "RequestTimeout"),
     b"",
+    RESET,
     b"HTTP/1.1 200 OK\r\nContent-",
 ]
 GOOD: dict[str, tuple[Callable[[Request], bytes], object]] = {
@@ -252,14 +254,15 @@ def test_a_range_behind_the_end_is_empty_at_once() -> None:
     assert pauses == []
 
 
+@pytest.mark.parametrize("lost", [b"", RESET, b"HTTP/1.1 200 OK\r\n", PASSING[0]])
 @pytest.mark.parametrize(("taken", "ours"), [(b"content", True), (b"another", False)])
-def test_a_put_whose_answer_was_lost(taken: bytes, ours: bool) -> None:
+def test_a_put_whose_answer_was_lost(taken: bytes, ours: bool, lost: bytes) -> None:
     """Tried again it finds the key taken: by itself, where the bytes are its own."""
 
     def script(request: Request) -> bytes:
         if request.method == "PUT":
             tries = sum(seen.method == "PUT" for seen in server.seen)
-            return b"" if tries == 1 else an_error("412 Precondition Failed", "PreconditionFailed")
+            return lost if tries == 1 else an_error("412 Precondition Failed", "PreconditionFailed")
         return an_object(b"" if request.method == "HEAD" else taken, size=len(taken))
 
     with scripted_server(script) as server:

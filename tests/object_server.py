@@ -18,9 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ADMIN: Final = ("ADMINKEY", "adminsecret")
+AGENT: Final = ("AGENTKEY", "agentsecret")
+MAINTAINER: Final = ("MAINTKEY", "maintainersecret")
+"""These two may do what a bucket's policy allows the users `agent` and `maintainer`, nothing else.
+"""
+ACCOUNT: Final = "000000000000"
+"""Whose users they are, as policies have it."""
 _UP_S: Final = 60.0
 _NAMES: Final = ("master", "volume", "filer", "s3")
 
@@ -48,12 +54,13 @@ def object_server(folder: Path) -> Iterator[ObjectServer]:
     """One that is up; buckets come into being when something is put into them by ADMIN."""
     weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
     config = folder / "s3.json"
-    identity = {
-        "name": "admin",
-        "credentials": [{"accessKey": ADMIN[0], "secretKey": ADMIN[1]}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config.write_text(json.dumps({"identities": [identity]}))
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [
+        _identity("admin", ADMIN, everything),
+        _identity("agent", AGENT, []),
+        _identity("maintainer", MAINTAINER, []),
+    ]
+    config.write_text(json.dumps({"identities": identities}))
     data = folder / "data"
     data.mkdir()
     ports = dict(zip(_NAMES, _free_ports(), strict=True))
@@ -76,6 +83,11 @@ def object_server(folder: Path) -> Iterator[ObjectServer]:
     finally:
         process.kill()
         process.wait()
+
+
+def _identity(name: str, credential: tuple[str, str], actions: list[str]) -> dict[str, Any]:
+    keys = {"accessKey": credential[0], "secretKey": credential[1]}
+    return {"name": name, "credentials": [keys], "actions": actions}
 
 
 def _await_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

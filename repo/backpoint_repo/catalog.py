@@ -113,17 +113,22 @@ class Catalog:
         with self._lock:
             self._load_objects()
             there = set(self._sealed.names(Kind.POINT))
-            gone = self._covered() - there
+            covered = self._covered()
+            gone = covered - there
             if not gone or not gone <= set(removed):
                 return
             readable = (self._known.keys() & there) - self.broken.keys()
             stale = [name for name, listed in self._objects.items() if listed & gone]
-            self._replace(stale, readable)
+            self._replace(stale, readable, bare=readable - covered)
 
-    def _replace(self, group: Iterable[str], readable: Set[str]) -> None:
-        """One object, or few large ones, for a group; what is not readable is left out."""
+    def _replace(
+        self, group: Iterable[str], readable: Set[str], bare: Set[str] = frozenset()
+    ) -> None:
+        """One object, or few large ones, for a group, with `bare` points. What is not readable is
+        left out."""
         old = list(group)
-        self._write(frozenset[str]().union(*map(self._objects.__getitem__, old)) & readable)
+        listed = frozenset[str]().union(*map(self._objects.__getitem__, old))
+        self._write((listed & readable) | bare)
         for name in old:
             self._sealed.delete(Kind.CATALOG, name)
             del self._objects[name]

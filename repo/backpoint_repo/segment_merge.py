@@ -86,9 +86,10 @@ def merge_segments(
     The index follows. Raises what a store raises; then all is as whole as before.
     """
     index.refresh()
-    groups = plan_merges(_facts(sealed, index, gone))[:groups_max]
-    if not groups or not may_delete(sealed):
+    if not plan_merges(_facts(sealed, index, gone)) or not may_delete(sealed):
         return Merged()
+    # Planned again: the segment with which that was tried may have been one of a group.
+    groups = plan_merges(_facts(sealed, index, gone))[:groups_max]
     done = [_merge(sealed, index, group, gone) for group in groups]
     index.refresh()
     return Merged(sum(one.replaced for one in done), sum(one.written for one in done))

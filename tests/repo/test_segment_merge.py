@@ -297,6 +297,18 @@ def test_who_may_not_delete_adds_one_empty_segment_and_no_more() -> None:
     assert not may_delete(repository.sealed)
 
 
+def test_what_somebody_without_the_right_left_does_not_stop_who_has_it(
+    repository: Repository,
+) -> None:
+    """The empty segment goes first, and is no longer there when the others are merged."""
+    fill(repository)
+    put_segment(repository.sealed, EMPTY_TABLE)
+    before = count(repository)
+    merged = merge_segments(repository.sealed, Index(repository.sealed))
+    assert merged.replaced == before - 1
+    assert count(repository) == merged.written
+
+
 def test_who_may_delete_removes_what_says_nothing(repository: Repository) -> None:
     put_segment(repository.sealed, EMPTY_TABLE)
     assert may_delete(repository.sealed)

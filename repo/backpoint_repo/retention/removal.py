@@ -25,7 +25,7 @@ from backpoint_repo.errors import (
 from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import Kind, object_key, parse_header
 from backpoint_repo.lease import SEEN_ALL, Lease, LeaseTerms
-from backpoint_repo.lease_book import UNRELEASED, put_void, read_leases
+from backpoint_repo.lease_book import UNRELEASED, end_over, put_void, read_leases
 from backpoint_repo.pin import Pin, pin_of
 from backpoint_repo.point import POINT_ID_SIZE, decode_point
 from backpoint_repo.point_hold import REMOVING, held_points, is_hold
@@ -80,11 +80,15 @@ def remove_points(
         return Removal()
     refuse_unknown_features(sealed.store)
     # Before notes are listed: a session that is ended leaves the note `unreleased` first.
-    under_way = {lease.session for lease in read_leases(sealed) if not lease.ended}
+    leases = read_leases(sealed)
+    under_way = {lease.session for lease in leases if not lease.ended}
     remover = _Remover(sealed, clock)
     spared = {point_id: UNDER_WAY for point_id in wanted if point_id in under_way}
     removed: list[bytes] = []
     try:
+        # Before their points go: a session that is over and has no point is given a VOID.
+        with _saying_that_it_takes_a_right():
+            end_over(sealed, leases, remover.session, clock())
         free = [point_id for point_id in wanted if point_id not in spared]
         for batch in _batches(sealed, free, spared):
             done = remover.remove(batch)
@@ -102,8 +106,8 @@ class _Remover:
     def __init__(self, sealed: SealedStore, clock: Callable[[], float]) -> None:
         self._sealed = sealed
         self._clock = clock
-        self._session = secrets.token_bytes(POINT_ID_SIZE)
-        self._lease = Lease(sealed, self._session, LeaseTerms(REMOVING, SEEN_ALL), clock)
+        self.session = secrets.token_bytes(POINT_ID_SIZE)
+        self._lease = Lease(sealed, self.session, LeaseTerms(REMOVING, SEEN_ALL), clock)
         # A refresh that fails needs no word: the lease is looked at before each deletion.
         self._lease.keep_fresh(lambda _: None)
 
@@ -144,13 +148,10 @@ class _Remover:
         try:
             if self._sealed.store.get(key) != doomed.stored:
                 return False
-            self._sealed.store.delete(key)
+            with _saying_that_it_takes_a_right():
+                self._sealed.store.delete(key)
         except ObjectMissing:
             return False
-        except StoreReadOnly as error:
-            raise StoreReadOnly(
-                f"no point can be removed without the right to delete: {error}"
-            ) from error
         return True
 
     def _put_back(
@@ -189,13 +190,23 @@ class _Remover:
     def _clear(self, point_id: bytes, topics: Collection[str]) -> None:
         if UNRELEASED in topics:
             # Its session may have put it again just now; nobody holds what this lease pins.
-            while not put_void(self._sealed, point_id, self._session, self._clock()):
+            while not put_void(self._sealed, point_id, self.session, self._clock()):
                 self._lease.look()
                 if self._lease.lost:
                     raise SessionRevoked(_ENDED)
                 self._sealed.delete(Kind.POINT, point_id.hex())
         for topic in sorted(topics, key=UNRELEASED.__eq__):
             self._sealed.delete(Kind.NOTE, note_name(point_id, topic))
+
+
+@contextlib.contextmanager
+def _saying_that_it_takes_a_right() -> Iterator[None]:
+    try:
+        yield
+    except StoreReadOnly as error:
+        raise StoreReadOnly(
+            f"no point can be removed without the right to delete: {error}"
+        ) from error
 
 
 def _batches(

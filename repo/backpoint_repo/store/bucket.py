@@ -82,6 +82,8 @@ def _s3_bucket(
         region=region,
         virtual_hosted_style_request=settings.virtual_hosted,
         conditional_put="etag",
+        # Buckets that lock objects take none without a checksum; signing needs this one anyway.
+        checksum_algorithm="SHA256",
         client_options=_client_options(settings, endpoint),
         retry_config=_RETRY,
         credential_provider=_StaticKeys(keys) if keys else None,

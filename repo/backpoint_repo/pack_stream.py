@@ -20,8 +20,8 @@ from backpoint_repo.store.contract import Store
 
 Entries = list[tuple[bytes, Location]]
 
-_UPLOADS_FAR: Final = 2
-"""Where each request waits for a network: with 50 ms of it, two keep 200 MB/s busy, and one link of
+_UPLOADS_FAR: Final = 3
+"""Where each request waits for a network: with 50 ms of it, two nearly fill 200 MB/s, and one link of
 a real store is slower than that."""
 
 

@@ -20,7 +20,7 @@ PREFIX_MAX: Final = 700
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SLIP: Final = re.compile(r"(s3|gs|az|file):", re.IGNORECASE)
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._=+,@()!/-]*")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._=+,()!/-]*")
 _FORMS: Final = "a directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 
 
@@ -58,9 +58,8 @@ def parse_place(text: str) -> BucketPlace | Path:
             )
         return Path(text)
     scheme, rest = found[1].lower(), text[found.end() :]
-    host = rest.partition("/")[0]
-    # Secret keys have slashes in them, so what follows a user's colon may go on behind one.
-    if "@" in host or (":" in host and "@" in rest):
+    # Secret keys have slashes in them, so a user's part may end anywhere; a path of files has @.
+    if "@" in (rest.partition("/")[0] if scheme == "file" else rest):
         raise UsageError(
             "an address holds no user and no password, because everybody on this machine can see "
             "what a command was called with; credentials come from the environment or from [store]"
@@ -119,7 +118,7 @@ def _checked_prefix(shown: str, prefix: str) -> str:
         raise UsageError(f"{shown!r}: a bucket knows no . and no .. between slashes")
     if not _PREFIX.fullmatch(prefix):
         raise UsageError(
-            f"{shown!r}: a prefix is of letters, digits and . _ - = + , @ ( ) ! between slashes"
+            f"{shown!r}: a prefix is of letters, digits and . _ - = + , ( ) ! between slashes"
         )
     if len(prefix) > PREFIX_MAX:
         raise UsageError(f"{shown[:60]!r}...: a prefix has at most {PREFIX_MAX} characters")

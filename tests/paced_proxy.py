@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 Kind = Literal[
-    "refuse",  # no connection is accepted any more, and those that exist are reset
+    "refuse",  # no connection is accepted until `calm()`, and those that exist are reset; at once,
+    # where no method, key or number is given, else when the first request comes that fits
     "reset-request",  # reset when half of the request's body has gone to the server
     "reset-answer",  # reset when half of the answer's body has gone to the client
     "lose-answer",  # the server does its work; the client gets a reset

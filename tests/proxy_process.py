@@ -42,7 +42,7 @@ _ANSWERS: Final = {
 _PAGES: Final = {"login-page": 200, "bad-gateway": 502}
 _XML: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}'
-    "</Message><RequestId>4442587FB7D0A2F9</RequestId></Error>"
+    "</Message>{more}<RequestId>4442587FB7D0A2F9</RequestId></Error>"
 )
 _HTML: Final = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Hello</body></html>"
 _HALVED: Final = ("reset-answer", "cut-answer", "shorten-answer")
@@ -104,7 +104,7 @@ class Proxy:
             self.accept()
         elif verb == "harm":
             harm = Harm(**what)
-            if harm.kind == "refuse" and harm.first == 1:
+            if harm == Harm("refuse"):
                 self.refuse()
             else:
                 with self._lock:
@@ -218,7 +218,8 @@ class Link:
             status, text, media = _PAGES[kind], _HTML, "text/html"
         else:
             status, code, message = _ANSWERS[kind]
-            text, media = _XML.format(code=code, message=message), "application/xml"
+            more = "<Region>eu-west-1</Region>" if kind == "wrong-region" else ""
+            text, media = _XML.format(code=code, message=message, more=more), "application/xml"
         fields = (("Content-Type", media), ("Content-Length", str(len(text))))
         body = b"" if asked.first.startswith("HEAD ") else text.encode()
         self._client.send(Head(f"HTTP/1.1 {status} X", fields).encode() + body)

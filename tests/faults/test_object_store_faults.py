@@ -1,0 +1,345 @@
+"""What an object store and the network to it do wrong: no wrong byte, no hang, no half point.
+
+Every work that is harmed either succeeds or ends in one error of the right class; the repository is
+whole after it, and the same work succeeds as soon as nothing is harmed any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from backpoint_repo.errors import (
+    ObjectDamaged,
+    ObjectMissing,
+    RepositoryError,
+    StoreDenied,
+    StoreMisconfigured,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+from backpoint_repo.repository import Repository
+from backpoint_repo.store import object_client
+from backpoint_repo.store.memory import MemoryStore
+from command_line import CommandLine
+from faults.bucket_scene import NEW_SEED, BucketScene, Template, content_of, make_template
+from many_points import make_many_points
+from object_server import ObjectServer, object_server
+from paced_proxy import Harm, Kind, PacedProxy, paced_proxy
+from small_repository import PASSPHRASE, new_repository
+
+IMPATIENT_S = 0.3
+STALL_S = 0.7
+
+
+Do = Callable[[BucketScene, Repository], None]
+WORKS: dict[str, tuple[Do, str, str]] = {
+    "backup, its packs": (BucketScene.back_up, "PUT", "/packs/"),
+    "backup, its index": (BucketScene.back_up, "PUT", "/index/"),
+    "backup, its listings": (BucketScene.back_up, "LIST", "prefix="),
+    "backup, its lease's end": (BucketScene.back_up, "POST", "delete"),
+    "publication": (BucketScene.back_up, "PUT", "/points/"),
+    "reading, data": (BucketScene.read, "GET", "/packs/"),
+    "reading, maps": (BucketScene.read, "GET", "/nodes/"),
+    "reading, the index": (BucketScene.read, "GET", "/index/"),
+    "points, their listing": (BucketScene.list_points, "LIST", "points/"),
+    "points, one of them": (BucketScene.list_points, "GET", "/points/"),
+    "lease": (BucketScene.refresh_lease, "PUT", "/leases/"),
+    "collection, its trash": (BucketScene.collect, "PUT", "/trash/"),
+    "collection, its reading": (BucketScene.collect, "GET", "/nodes/"),
+    "collection, its listings": (BucketScene.collect, "LIST", "prefix="),
+    "collection, its deletions": (BucketScene.collect, "POST", "delete"),
+}
+PASSING: tuple[tuple[str, tuple[Kind, ...]], ...] = (
+    ("backup, its packs", ("reset-request", "lose-answer", "slow-down", "refuse", "stall")),
+    ("backup, its index", ("lose-answer", "internal-error")),
+    ("backup, its listings", ("cut-answer", "slow-down", "refuse")),
+    ("backup, its lease's end", ("lose-answer",)),
+    ("publication", ("reset-request", "lose-answer", "slow-down", "refuse", "stall")),
+    ("reading, data", ("reset-answer", "cut-answer", "slow-down", "refuse", "stall")),
+    ("reading, maps", ("cut-answer", "bad-gateway")),
+    ("reading, the index", ("reset-answer",)),
+    ("points, their listing", ("cut-answer", "reset-answer", "internal-error", "refuse")),
+    ("points, one of them", ("cut-answer", "bad-gateway")),
+    ("lease", ("lose-answer", "reset-request", "slow-down")),
+    ("collection, its trash", ("lose-answer",)),
+    ("collection, its reading", ("reset-answer",)),
+    ("collection, its listings", ("cut-answer",)),
+    ("collection, its deletions", ("lose-answer",)),
+)
+DENIED: tuple[Kind, ...] = ("bad-signature", "expired-token", "clock-skew")
+WRONG: tuple[Kind, ...] = ("wrong-region", "no-such-bucket")
+STAYING: tuple[tuple[str, tuple[Kind, ...], type[RepositoryError]], ...] = (
+    ("backup, its packs", ("refuse", "reset-request", "slow-down"), StoreUnavailable),
+    ("backup, its packs", DENIED, StoreDenied),
+    ("backup, its packs", (*WRONG, "login-page"), StoreMisconfigured),
+    ("backup, its packs", ("access-denied",), StoreReadOnly),
+    ("backup, its listings", ("access-denied", "expired-token"), StoreDenied),
+    ("publication", ("internal-error",), StoreUnavailable),
+    ("publication", ("clock-skew",), StoreDenied),
+    ("publication", ("access-denied",), StoreReadOnly),
+    ("publication", ("login-page",), StoreMisconfigured),
+    ("reading, data", ("cut-answer", "shorten-answer", "internal-error"), StoreUnavailable),
+    ("reading, data", ("access-denied", *DENIED), StoreDenied),
+    ("reading, data", (*WRONG, "login-page"), StoreMisconfigured),
+    ("points, their listing", ("cut-answer", "slow-down", "refuse"), StoreUnavailable),
+    ("points, their listing", ("access-denied", "clock-skew"), StoreDenied),
+    ("points, their listing", WRONG, StoreMisconfigured),
+    ("lease", ("slow-down", "refuse"), StoreUnavailable),
+    ("lease", ("expired-token",), StoreDenied),
+    ("lease", ("access-denied",), StoreReadOnly),
+    ("collection, its trash", ("reset-request",), StoreUnavailable),
+    ("collection, its reading", ("clock-skew",), StoreDenied),
+    ("collection, its listings", ("cut-answer",), StoreUnavailable),
+)
+"""Kinds of fault that mean the same to a work."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    with object_server(tmp_path_factory.mktemp("objects")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxy(server: ObjectServer) -> Iterator[PacedProxy]:
+    with paced_proxy(server.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def line(proxy: PacedProxy) -> Iterator[PacedProxy]:
+    proxy.clear()
+    yield proxy
+    proxy.calm()
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return make_template()
+
+
+@pytest.fixture
+def scene(server: ObjectServer, line: PacedProxy, template: Template) -> BucketScene:
+    return BucketScene(server, line, template)
+
+
+class Pauses:
+    """Takes no time. then: is done at the second one."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self.seconds: list[float] = []
+        self._then = then
+
+    def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if len(self.seconds) == 2:
+            self._then()
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer within IMPATIENT_S is none."""
+    limits = {"read_timeout": f"{IMPATIENT_S}s", "timeout": f"{IMPATIENT_S}s"}
+    for name in object_client._LIMITS:
+        monkeypatch.setitem(object_client._LIMITS, name, limits)
+
+
+@pytest.mark.parametrize(("work", "faults"), PASSING)
+def test_faults_that_pass(
+    scene: BucketScene,
+    line: PacedProxy,
+    work: str,
+    faults: tuple[Kind, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody notices but who waits a little longer."""
+    do, method, key = WORKS[work]
+    if "stall" in faults:
+        impatient(monkeypatch)
+    for kind in faults:
+        pauses = Pauses(line.calm if kind == "refuse" else lambda: None)
+        repository = scene.far(pauses)
+        line.clear()
+        line.harm(Harm(kind, method, key, times=2, stall_s=STALL_S))
+        do(scene, repository)
+        assert line.counts().harmed
+        assert pauses.seconds
+        line.calm()
+    scene.assert_sound()
+
+
+@pytest.mark.parametrize(("work", "faults", "error"), STAYING)
+def test_faults_that_stay(
+    scene: BucketScene,
+    line: PacedProxy,
+    work: str,
+    faults: tuple[Kind, ...],
+    error: type[RepositoryError],
+) -> None:
+    """One error of just that class; nothing is broken, and once it is over the work succeeds."""
+    do, method, key = WORKS[work]
+    for kind in faults:
+        repository = scene.far(Pauses())
+        line.clear()
+        line.harm(Harm(kind, method, key, times=None))
+        with pytest.raises(error) as caught:
+            do(scene, repository)
+        assert line.counts().harmed
+        assert "\n" not in str(caught.value)
+        sorts = (StoreDenied, StoreMisconfigured, StoreReadOnly)
+        assert {sort for sort in sorts if isinstance(caught.value, sort)} <= {error}
+        line.calm()
+        scene.assert_listed()
+    do(scene, scene.far(Pauses()))
+    scene.assert_sound()
+
+
+def test_a_login_page(scene: BucketScene, line: PacedProxy) -> None:
+    """What answers everything with a page of its own is no object store, and no empty one."""
+    line.harm(Harm("login-page", times=None))
+    for ask in (scene.far, lambda pause: list(scene.far_store(pause).list("points/"))):
+        with pytest.raises(StoreMisconfigured, match="no object store"):
+            ask(Pauses())
+
+
+def test_an_answer_lost_for_good(scene: BucketScene, line: PacedProxy) -> None:
+    """The point arrived, and its backup could not learn of it: it says so, and nobody forgets it
+    or makes it twice."""
+    repository = scene.far(Pauses())
+    line.harm(Harm("lose-answer", "PUT", "/points/"))
+    line.harm(Harm("refuse", "PUT", "/points/", first=2))
+    with pytest.raises(StoreUnavailable):
+        scene.back_up(repository)
+    line.calm()
+    (point,) = (
+        found for found in scene.near().catalog.refresh() if found.point_id not in scene.contents
+    )
+    scene.contents[point.point_id] = content_of(NEW_SEED)
+    scene.assert_sound()
+    scene.back_up(scene.far(Pauses()))
+    scene.assert_sound()
+
+
+def test_a_point_that_vanishes(scene: BucketScene, line: PacedProxy) -> None:
+    """It was listed, and is removed before it is read: then it is not there; no word of damage."""
+    newest = scene.near().catalog.refresh()[-1].point_id
+    repository = scene.far(Pauses())
+    line.harm(Harm("no-such-key", "GET", f"/points/{newest.hex()}", times=None))
+    found = {point.point_id for point in repository.catalog.refresh()}
+    assert found == scene.contents.keys() - {newest}
+    assert not repository.catalog.broken
+    scene.back_up(scene.far(Pauses()))
+    line.calm()
+    scene.assert_sound()
+
+
+@pytest.mark.parametrize("work", ["reading, data", "reading, maps"])
+def test_data_that_vanishes(scene: BucketScene, line: PacedProxy, work: str) -> None:
+    """It is said to be missing, which nobody says of a store that is only out of reach."""
+    do, method, key = WORKS[work]
+    repository = scene.far(Pauses())
+    line.harm(Harm("no-such-key", method, key, times=None))
+    with pytest.raises((ObjectMissing, ObjectDamaged)):
+        do(scene, repository)
+    line.calm()
+    do(scene, repository)
+    scene.assert_sound()
+
+
+@pytest.fixture(scope="module")
+def many(server: ObjectServer, proxy: PacedProxy) -> BucketScene:
+    """More points than one page of a listing has, all of an empty disk."""
+    store = MemoryStore()
+    repository = new_repository(store)
+    make_many_points(repository, 1, 1030)
+    contents = {point.point_id: b"" for point in repository.catalog.refresh()}
+    objects = {found.key: store.get(found.key) for found in store.list("")}
+    return BucketScene(server, proxy, Template(objects, contents))
+
+
+@pytest.mark.parametrize("kind", ["cut-answer", "slow-down"])
+def test_a_second_page_that_comes_late(many: BucketScene, line: PacedProxy, kind: Kind) -> None:
+    """All points, with a handful of requests; were a page lost, so many points would be gone."""
+    repository = many.far(Pauses())
+    line.clear()
+    line.harm(Harm(kind, "LIST", "points/", first=2, times=2))
+    many.list_points(repository)
+    counts = line.counts()
+    assert counts.harmed == 2
+    assert counts.requests < 30
+
+
+@pytest.mark.parametrize("kind", ["cut-answer", "access-denied"])
+def test_a_second_page_that_never_comes(many: BucketScene, line: PacedProxy, kind: Kind) -> None:
+    """An error, and not the points of the first page."""
+    repository = many.far(Pauses())
+    line.harm(Harm(kind, "LIST", "points/", first=2, times=None))
+    with pytest.raises(StoreUnavailable):
+        repository.catalog.refresh()
+    assert line.counts().harmed
+
+
+@pytest.fixture
+def command(scene: BucketScene, tmp_path: Path) -> CommandLine:
+    """Over the line, as the owner."""
+    (tmp_path / "disk").write_bytes(content_of(NEW_SEED))
+    own = {"BACKPOINT_REPO": scene.address, "BACKPOINT_PASSPHRASE": PASSPHRASE.text}
+    return CommandLine(tmp_path, scene.environment() | own)
+
+
+RESTORE = ("restore", "web@latest", "--disk", "0", "-o", "restored", "--no-cache")
+BACKUP = ("backup", "image", "--vm", "web", "disk")
+
+
+def test_a_command_whose_answer_is_lost(
+    scene: BucketScene, line: PacedProxy, command: CommandLine
+) -> None:
+    """One point, and not a word of a failure."""
+    line.harm(Harm("lose-answer", "PUT", "/points/"))
+    record = command.run("--json", *BACKUP).record
+    assert line.counts().harmed
+    scene.contents[bytes.fromhex(record["id"])] = content_of(NEW_SEED)
+    scene.assert_sound()
+
+
+def test_a_restore_that_is_broken_off_twice(
+    scene: BucketScene, line: PacedProxy, command: CommandLine
+) -> None:
+    line.harm(Harm("reset-answer", "GET", "/packs/"))
+    line.harm(Harm("cut-answer", "GET", "/packs/", first=2))
+    command.run(*RESTORE)
+    assert line.counts().harmed == 2
+    assert (command.folder / "restored").read_bytes() in scene.contents.values()
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "key", "words", "says"),
+    [
+        ("expired-token", "PUT", "/packs/", BACKUP, "expired"),
+        ("clock-skew", "LIST", "points/", ("points",), "set this machine's clock"),
+        ("wrong-region", "GET", "/config", ("points",), "eu-west-1"),
+        ("access-denied", "GET", "/packs/", RESTORE, "may not read"),
+        ("access-denied", "PUT", "/trash/", ("collect",), "may not write"),
+    ],
+)  # fmt: skip
+def test_what_commands_say(
+    scene: BucketScene,
+    line: PacedProxy,
+    command: CommandLine,
+    kind: Kind,
+    method: str,
+    key: str,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    """Exit code 4, and one line that tells what to set right; nothing is left that looks whole."""
+    line.harm(Harm(kind, method, key, times=None))
+    said = command.run(*words, code=4)
+    last = said.err.rstrip("\n").rpartition("\n")[2]
+    assert last.startswith("backpoint: ")
+    assert says in last
+    assert not (command.folder / "restored").exists()
+    line.calm()
+    scene.assert_sound()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 FOLDER: Final = Path(__file__).parent.parent / "repo" / "policies"
+PLACEHOLDERS: Final = ("ACCOUNT", "AGENT", "MAINTAINER", "BUCKET", "PREFIX")
 
 
 def policy(name: str, **given: str) -> Any:
@@ -14,6 +15,6 @@ def policy(name: str, **given: str) -> Any:
     text = (FOLDER / name).read_text()
     for word, value in given.items():
         text = text.replace(word, value)
-    left = [word for word in ("ACCOUNT", "AGENT", "MAINTAINER", "BUCKET", "PREFIX") if word in text]
+    left = [word for word in PLACEHOLDERS if word in text]
     assert not left, left
     return json.loads(text)

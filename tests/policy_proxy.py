@@ -48,10 +48,12 @@ class Asked:
 
 @dataclass
 class PolicyProxy:
-    """endpoint: http://127.0.0.1:PORT. refused: how often what was refused to whom."""
+    """endpoint: http://127.0.0.1:PORT. refused: how often what was refused to whom. unchecked: puts
+    that came without a checksum of their content."""
 
     endpoint: str
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unchecked: int = 0
 
 
 @contextmanager
@@ -117,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         who = self.known.get(headers.get("authorization", "").partition("Credential=")[2][:8])
+        if self.command == "PUT" and "x-amz-checksum-sha256" not in headers:
+            self.proxy.unchecked += 1
         if who is not None:
             asked = list(_asked(who, self.command, self.path, headers, body))
             refused = [one for one in asked if not is_allowed(self.rules, one)]

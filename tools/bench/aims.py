@@ -6,7 +6,8 @@ not all there is reported as not judged, never as met.
 
 from __future__ import annotations
 
-from tools.bench import guest_trees, ingest, lifecycle, live, mounting, storing
+from tools.bench import guest_trees, ingest, lifecycle, live, mounting, object_store, storing
+from tools.bench.buckets import LINE, MEMORY
 from tools.bench.guest_files import PLACE
 from tools.bench.mounts import EXPORT
 from tools.bench.report import OURS, Row, ratio
@@ -36,6 +37,8 @@ WRITES_TO_RAW = 0.5
 SESSION_START_S = 1.0
 COMMIT_SPREAD = 1.5
 READERS_SPREAD = 2.0
+BACKUP_TO_LINE, READ_TO_LINE = 0.8, 0.7
+FIRST_FILE_S = 3.0
 COLLECT_S, COLLECT_RSS = 60.0, 1_000_000_000
 
 
@@ -56,7 +59,29 @@ def verdicts(rows: list[Row], benchmarks: set[str]) -> list[str]:
         said += _live(rows)
     if lifecycle.NAME in benchmarks:
         said += _lifecycle(rows)
+    if object_store.NAME in benchmarks:
+        said += _object_store(rows)
     return said
+
+
+def _object_store(rows: list[Row]) -> list[str]:
+    shares = (
+        (object_store.backup_work(MEMORY), BACKUP_TO_LINE),
+        (object_store.read_work(MEMORY), READ_TO_LINE),
+    )
+    return [
+        *(_of_line(rows, work, least) for work, least in shares),
+        _within(rows, object_store.FIRST_FILE, FIRST_FILE_S),
+    ]
+
+
+def _of_line(rows: list[Row], work: str, least: float) -> str:
+    row = _row(rows, work, OURS)
+    speed = row.mb_per_s() if row else None
+    if speed is None or LINE.bytes_per_s is None:
+        return f"{work}: not judged"
+    share = speed * 1e6 / LINE.bytes_per_s
+    return f"{work}: {share:.0%} of the line, aim {least:.0%}: {_met(share >= least)}"
 
 
 def _lifecycle(rows: list[Row]) -> list[str]:

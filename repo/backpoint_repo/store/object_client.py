@@ -27,13 +27,16 @@ READ_S: Final = 3600
 """A whole object of 1 GiB at 300 kB/s; one that stalls ends long before."""
 SMALL: Final = 1 << 20
 SMALL_WRITE_S: Final = 60
-LARGE_WRITE_S: Final = 900
-"""A pack of 32 MiB that shares a line of 1 MB/s with fifteen others needs 540 s."""
+LARGE_WRITE_S: Final = 300
+"""A pack of 32 MiB that shares a line of 2 MB/s with fifteen others needs 270 s."""
+PATIENT_WRITE_S: Final = 900
+"""Where that was too short: as much at 600 kB/s."""
 
 _LIMITS: Final = {
     "read": {"read_timeout": f"{STALL_S}s", "timeout": f"{READ_S}s"},
     "small": {"timeout": f"{SMALL_WRITE_S}s"},
     "large": {"timeout": f"{LARGE_WRITE_S}s"},
+    "patient": {"timeout": f"{PATIENT_WRITE_S}s"},
 }
 _NO_RETRIES: Final = {"max_retries": 0}
 """A conditional put must not be repeated blindly; `object_store.py` does it seeingly."""
@@ -67,9 +70,11 @@ class ObjectClient:
         """For what has an answer to wait for, and next to nothing to send."""
         return self._with("read")
 
-    def writing(self, size: int) -> Requests:
-        """size: bytes to be sent."""
-        return self._with("small" if size <= SMALL else "large")
+    def writing(self, size: int, *, again: bool = False) -> Requests:
+        """size: bytes to be sent. again: it may be that the time was too short."""
+        if size <= SMALL:
+            return self._with("small")
+        return self._with("patient" if again else "large")
 
     def _with(self, limits: str) -> Requests:
         place = (os.getpid(), limits)

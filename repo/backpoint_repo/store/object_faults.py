@@ -33,6 +33,8 @@ class Temporary(StoreUnavailable):
     """What it is where trying again never helped, when that is something else."""
     arrived = True
     """Whether the request may have been carried out."""
+    there = False
+    """Whether an object store said so itself."""
 
 
 class Taken(RepositoryError):
@@ -130,7 +132,9 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
     if answer.code in _REGION_CODES or answer.status in (301, 302, 307, 308):
         return StoreMisconfigured(request.failed(_other_region(answer)))
     if answer.code in _PASSING_CODES or answer.status in _PASSING_STATUS:
-        return Temporary(request.failed(f"it is busy or has a fault of its own ({said})"))
+        busy = Temporary(request.failed(f"it is busy or has a fault of its own ({said})"))
+        busy.there = bool(answer.code)
+        return busy
     if answer.status in (304, 409, 412):
         return _taken(request, answer)
     if answer.status == 416:

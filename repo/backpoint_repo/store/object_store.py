@@ -78,7 +78,7 @@ class ObjectStore:
         def attempt() -> None:
             nonlocal in_doubt
             try:
-                self._put_once(key, data)
+                self._put_once(key, data, again=in_doubt)
             except Temporary as fault:
                 in_doubt = in_doubt or fault.arrived
                 raise
@@ -87,8 +87,8 @@ class ObjectStore:
 
         self._retries.run(attempt)
 
-    def _put_once(self, key: str, data: Piece) -> None:
-        at, bucket = self._client.writing(len(data))
+    def _put_once(self, key: str, data: Piece, *, again: bool) -> None:
+        at, bucket = self._client.writing(len(data), again=again)
         # One request, from the bytes where they are; a list of pieces would be copied once more.
         self._ask(
             "write", key, lambda: at.put(bucket, key, data, mode="create", use_multipart=False)

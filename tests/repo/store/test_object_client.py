@@ -75,13 +75,20 @@ def test_what_a_request_raises_is_raised_in_any_thread() -> None:
 def test_time_limits_are_those_of_what_is_done() -> None:
     """What reads may not pause for long; what writes has a total, by its size."""
     client = ObjectClient(bucket_at("http://127.0.0.1:1"))
-    reading, small, large = (
+    large = 32 << 20
+    reading, *writing = (
         requests.bucket.client_options
-        for requests in (client.reading(), client.writing(0), client.writing(32 << 20))
+        for requests in (
+            client.reading(),
+            client.writing(0),
+            client.writing(large),
+            client.writing(large, again=True),
+        )
     )
     assert {"read_timeout", "timeout", "connect_timeout"} <= reading.keys()
-    assert "read_timeout" not in small | large
-    assert small["timeout"] != large["timeout"]
+    assert not any("read_timeout" in options for options in writing)
+    seconds = [int(options["timeout"].removesuffix("s")) for options in writing]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
     assert reading["allow_http"] == "true"
     assert client.reading() is client.reading()
 

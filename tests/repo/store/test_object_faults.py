@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -176,25 +177,20 @@ def test_what_passes_is_tried_again(call: str, said: bytes) -> None:
 
 @pytest.mark.parametrize("call", ["get", "put", "list", "delete"])
 def test_what_never_passes_ends(call: str) -> None:
-    """With what it was, within a total of pauses; a store that was there is waited for longer."""
-    pauses: list[float] = []
-    patient: list[float] = []
-    slow = an_error("503 Slow", "SlowDown")
-    with (
-        scripted_server(lambda _: slow) as server,
-        pytest.raises(StoreUnavailable, match="SlowDown"),
-    ):
-        CALLS[call](server.store(pauses))
+    """With what it was, within a total of pauses; a store that is there is waited for longer."""
+    gateway, busy = answer("502 Bad Gateway"), an_error("503 Slow Down", "SlowDown")
+    for said, why, least, most in ((gateway, "status 502", 2, 8), (busy, "SlowDown", 90, 120)):
+        pauses: list[float] = []
+        with (
+            scripted_server(partial(_always, said)) as server,
+            pytest.raises(StoreUnavailable, match=why),
+        ):
+            CALLS[call](server.store(pauses))
+        assert least < sum(pauses) < most
 
-    def there_but_slow(request: Request) -> bytes:
-        return an_object(b"", size=7) if request.method == "HEAD" else slow
 
-    with scripted_server(there_but_slow) as server:
-        store = server.store(patient)
-        store.size("config")
-        with pytest.raises(StoreUnavailable, match="SlowDown"):
-            CALLS[call](store)
-    assert 2 < sum(pauses) < 8 < 90 < sum(patient) < 120
+def _always(said: bytes, _: Request) -> bytes:
+    return said
 
 
 @pytest.mark.parametrize(

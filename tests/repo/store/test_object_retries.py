@@ -64,3 +64,15 @@ def test_what_does_not_pass_is_not_tried_again() -> None:
     with pytest.raises(StoreDenied):
         Retries(lambda _: None).run(fail)
     assert tries == [1]
+
+
+def test_an_object_store_that_says_that_it_is_busy_is_there() -> None:
+    def fail() -> None:
+        fault = Temporary("slow down")
+        fault.there = True
+        raise fault
+
+    pauses: list[float] = []
+    with pytest.raises(Temporary):
+        Retries(pauses.append).run(fail)
+    assert sum(pauses) > FIRST_PATIENCE_S

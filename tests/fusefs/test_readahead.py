@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backpoint_fusefs.readahead import NEAR, SequentialDetector
+from backpoint_fusefs.readahead import FAR, NEAR, SequentialDetector, depth_of
 
 WINDOW = NEAR.window
 SIZE = 64 << 20
@@ -59,3 +59,26 @@ def test_nothing_beyond_the_end_is_planned(reads: list[tuple[int, int]]) -> None
     for offset, length in reads:
         for window in detector.saw(offset, length, AHEAD):
             assert 0 <= window.offset < window.offset + window.length <= size
+
+
+def test_who_reads_on_from_far_is_led_further_the_more_he_has_read() -> None:
+    """A reader of the first part of a file does not make a store send all of it."""
+    size, step = 1 << 30, 128 << 10
+    detector = SequentialDetector(size, FAR.window)
+    planned = reach = 0
+    for offset in range(0, size, step):
+        for window in detector.saw(offset, step, FAR.ahead):
+            assert window.offset == max(planned, offset + step)
+            planned = window.offset + window.length
+        reach = max(reach, planned - offset - step)
+        assert planned <= min(size, offset + step + FAR.ahead)
+        if offset == 4 * step:
+            assert 0 < planned - offset <= 2 * NEAR.ahead
+    assert planned == size
+    assert reach > FAR.ahead - FAR.window
+
+
+def test_a_near_store_is_read_as_ever() -> None:
+    assert depth_of(1) == NEAR
+    assert depth_of(16) == FAR
+    assert FAR.ahead > NEAR.ahead

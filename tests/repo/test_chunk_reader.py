@@ -15,7 +15,8 @@ from backpoint_repo.pack import PackBuilder
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.memory import MemoryStore
-from small_repository import back_up, keys_of, new_repository, read_disk, reopened
+from far_store import FarStore
+from small_repository import StandingClock, back_up, keys_of, new_repository, read_disk, reopened
 from synthetic_disk import SyntheticDisk, random_disk
 
 MIB = 1 << 20
@@ -29,6 +30,12 @@ class CountingStore(MemoryStore):
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         self.gets += key.startswith("packs/")
         return super().get_range(key, offset, length)
+
+
+@pytest.fixture(params=[MemoryStore, FarStore])
+def repository(request: pytest.FixtureRequest, clock: StandingClock) -> Repository:
+    """Near, and where requests wait for a network and are made together."""
+    return new_repository(request.param(), clock)
 
 
 def wanted_of(repository: Repository, point: Point) -> list[WantedChunk]:

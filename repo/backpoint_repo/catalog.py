@@ -107,6 +107,13 @@ class Catalog:
                 for group in groups:
                     self._replace(group, readable)
 
+    def complete(self) -> None:
+        """Add catalogue objects for all points that have none, of those that the last `refresh`
+        saw, however few they are: for who writes last to a place."""
+        with self._lock:
+            self._load_objects()
+            self._write((self._known.keys() & self._present) - self._covered())
+
     def forget(self, removed: Collection[str]) -> None:
         """Write anew what lists points that have been removed, so that `gone` tells of lost ones
         only. Where others are gone, too, nothing is done: nobody has noticed them yet."""

@@ -36,6 +36,11 @@ whichever way it goes. Not copied are holds, proofs, and what a collector would 
 copy leaves whole points only, the oldest of each VM first; the next run goes on from there and
 finds again what was stored of the point under way.
 
+With --media REPO2 is a new folder that is written once, one file after the other, and becomes a
+repository for immutable media (a disc image, a sealed disk) with its own index inside: mounted read
+only it is used like any other. A missing or empty folder gets the keys of the source; one that
+`init` has just made keeps its own.
+
 With --verify each copy is read back and compared with the original, and removed again if it
 differs; that needs the owner's passphrase of REPO2, too, where keys differ.
 """
@@ -43,6 +48,7 @@ _EXAMPLES: Final = """
 backpoint -r /srv/backup copy --to s3://bucket/offsite
 backpoint copy --to /mnt/disk2/repo 'web*' db --since 2026-11-01 --verify
 backpoint copy --to /mnt/disk2/repo --dry-run
+backpoint copy --to /srv/disc --media --since 2026-11-01
 """
 TO_ENVIRONMENT: Final = """\
   BACKPOINT_TO_PASSPHRASE, BACKPOINT_TO_PASSPHRASE_FILE, BACKPOINT_TO_PASSPHRASE_COMMAND,
@@ -76,20 +82,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="read each copy back and compare it with its original"
     )
+    parser.add_argument(
+        "--media", action="store_true", help="REPO2 is a new folder for immutable media"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be copied")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 all is there, 1 some points are damaged, 4 some could not be read. Raises UsageError,
     KeyFault and what opening and a store raise."""
+    from backpoint_repo.moment import parse_moment
+
+    since = 0.0 if args.since is None else parse_moment(args.since)
+    if args.media:
+        return _onto_media(args, since)
+    return _copy(args, opened_copier(args, verify=args.verify), since)
+
+
+def _onto_media(args: argparse.Namespace, since: float) -> int:
+    """As `run`. What could be copied is whole, whatever could not."""
+    from pathlib import Path
+
+    from backpoint_repo.copying.copier import Copier
+    from backpoint_repo.copying.media import Media
+    from backpoint_repo.errors import NotARepository, UsageError
+    from backpoint_repo.opening import open_from, open_other
+    from backpoint_repo.process_tuning import tune_for_chunks
+    from backpoint_repo.store.place import is_address
+
+    if is_address(args.to):
+        raise UsageError(f"media are made in a folder: {args.to} is none")
+    source, folder = open_from(args), Path(args.to)
+    try:
+        like, fresh = open_other(args, args.to), False
+    except NotARepository:
+        like, fresh = source, True
+    tune_for_chunks()
+    with Media(like, folder, fresh=fresh) as media:
+        code = _copy(args, Copier(source, media.repository, verify=args.verify), since)
+        if not args.dry_run:
+            media.finish()
+    return code
+
+
+def _copy(args: argparse.Namespace, copier: Copier, since: float) -> int:
     from backpoint_repo.copying.plan import count_there, plan_missing
     from backpoint_repo.copying.report import Tally
-    from backpoint_repo.moment import parse_moment
     from backpoint_repo.progress import progress
     from backpoint_repo.retention.prune import chosen_vms
 
-    since = 0.0 if args.since is None else parse_moment(args.since)
-    copier = opened_copier(args, verify=args.verify)
     began = time.monotonic()
     copier.look()
     vms = chosen_vms(copier.source.points, args.vms)

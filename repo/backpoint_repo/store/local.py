@@ -36,7 +36,7 @@ OPEN_FILES_MAX: Final = 256
 IOV_MAX: Final = 1024
 TEMPORARY: Final = "tmp"
 
-_WRITE_FAULTS: Final[dict[int, type[StoreUnavailable]]] = {
+WRITE_FAULTS: Final[dict[int, type[StoreUnavailable]]] = {
     errno.ENOSPC: StoreFull,
     errno.EDQUOT: StoreFull,
     errno.EROFS: StoreReadOnly,
@@ -78,7 +78,7 @@ class LocalStore:
             self._saw(key)
             raise ObjectExists(f"{key} exists") from None
         except OSError as error:
-            fault = _WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
+            fault = WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
             raise fault(f"cannot write {target}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:
@@ -129,7 +129,7 @@ class LocalStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            fault = _WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
+            fault = WRITE_FAULTS.get(error.errno or 0, StoreUnavailable)
             raise fault(f"cannot delete {self._root / key}: {error.strerror}") from error
 
     def _walk(self, folder: str) -> Iterator[StoredObject]:

@@ -163,9 +163,11 @@ class CopyScene:
         assert {file.name: target.read_file(file) for file in copy.files} == files
 
 
-def owned_by_another(store: Store, clock: StandingClock) -> Repository:
+def owned_by_another(
+    store: Store, clock: StandingClock, chunks: ChunkParameters = OTHER_CHUNKS
+) -> Repository:
     """A new repository whose keys and chunks are its own."""
-    return create_repository(store, THERE, OTHER_CHUNKS, cost=CHEAP, clock=clock)
+    return create_repository(store, THERE, chunks, cost=CHEAP, clock=clock)
 
 
 def open_here(store: Store, clock: StandingClock) -> Repository:

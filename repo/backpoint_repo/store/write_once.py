@@ -44,6 +44,9 @@ class WriteOnce:
         target = self._root / key
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _fault(target, error) from error
+        try:
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "wb") as file:
                 file.writelines(pieces)

@@ -31,7 +31,9 @@ class Store(Protocol):
 
     Errors of every method: StoreUnavailable (and its kinds: StoreFull, StoreReadOnly, StoreDenied,
     StoreMisconfigured, StoreUnfit) where the place cannot be read or written now. They say nothing
-    about the data.
+    about the data. What passes by itself was tried again, for minutes, before one is raised.
+
+    A store that was used may be used in a process that is forked from its own, and in both.
     """
 
     @property
@@ -48,11 +50,13 @@ class Store(Protocol):
 
         When it returns, the object is durable and every later `get` and `list` sees it. Until then
         no other caller sees any of it. Of several racing puts exactly one wins.
-        Raises ObjectExists where the key is taken.
+        Raises ObjectExists where the key is taken. After StoreUnavailable the object may be there
+        all the same, or come into being a little later: the answer may be what was lost. The pieces
+        must not change before it returns.
         """
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissing."""
+        """The whole object. Raises ObjectMissing; ObjectDamaged where it is larger than any is."""
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; fewer where the object ends. Raises ObjectMissing."""
@@ -64,7 +68,8 @@ class Store(Protocol):
         """Bytes of the object. Raises ObjectMissing."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object whose key starts with `prefix` (a folder with its slash, or "")."""
+        """Every object whose key starts with `prefix` (a folder with its slash, or ""), in no
+        particular order. What is put or deleted meanwhile may be among them or not."""
 
     def delete(self, key: str) -> None:
         """Remove the object; an absent one is no error."""

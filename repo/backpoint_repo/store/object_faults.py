@@ -72,7 +72,10 @@ class _Request:
     address: str
 
     def failed(self, why: str) -> str:
-        return f"cannot {self.doing} {self.key or 'it'} in {self.address}: {why}"
+        """Behind a semicolon is advice that names variables of S3."""
+        if not self.address.startswith("s3:"):
+            why = why.partition("; ")[0]
+        return f"cannot {self.doing} {self.key or 'objects'} in {self.address}: {why}"
 
 
 def sorted_fault(error: Exception, doing: Doing, key: str, address: str) -> BackpointError | None:
@@ -85,12 +88,10 @@ def sorted_fault(error: Exception, doing: Doing, key: str, address: str) -> Back
     if not _is_of_library(error):
         return None
     request, answer = _Request(doing, key, address), parse_answer(str(error))
-    if "169.254.169.254" in answer.text.partition(" - ")[0] or "credential" in _source(answer.text):
-        return StoreDenied(
-            request.failed(
-                "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        )
+    if _is_of_credentials(answer.text):
+        fault = Temporary(request.failed("the credentials cannot be got"))
+        fault.final = StoreDenied(request.failed(_NO_CREDENTIALS))
+        return fault
     if answer.status or answer.code:
         return _refused(request, answer)
     if type(error).__name__ == "NotSupportedError":
@@ -177,7 +178,7 @@ def _forbidden(request: _Request, said: str) -> StoreUnavailable:
     why = f"this credential may not {request.doing} ({said})"
     if request.doing == "read":
         # A store that may not tell whether something exists says the same of what does not.
-        why += "; where it may not list either, the object may also be missing"
+        why += ", and where it may not list either, the object may also be missing"
     return StoreDenied(request.failed(why))
 
 
@@ -192,8 +193,9 @@ def _broken_off(request: _Request, text: str) -> StoreUnavailable:
     for mark, why in _WRONG_MARKS:
         if mark in text:
             return StoreMisconfigured(request.failed(why))
-    why = next((why for mark, why in _PASSING_MARKS if mark in text), "the connection failed")
-    fault = Temporary(request.failed(why))
+    known = (why for mark, why in _PASSING_MARKS if mark in text)
+    kinds = ", ".join(_KIND.findall(text)[:_KINDS_MAX])
+    fault = Temporary(request.failed(next(known, f"the connection failed ({kinds or 'unknown'})")))
     if "dns error" in text:
         why = "its name cannot be resolved; check AWS_ENDPOINT_URL and this machine's name service"
         fault.final = StoreMisconfigured(request.failed(why))
@@ -211,9 +213,10 @@ def _is_of_library(error: Exception) -> bool:
     return ours or isinstance(error, OSError | NotImplementedError)
 
 
-def _source(text: str) -> str:
-    """What the library says failed, before it says how."""
-    return text.partition("Debug source:")[0][:200].lower() if "provider" in text[:300] else ""
+def _is_of_credentials(text: str) -> bool:
+    """Whether they were asked for and not had: of a machine's own service, or of a provider."""
+    asked = text.partition("Debug source:")[0].partition(" - ")[0]
+    return "169.254." in asked or "credential provider" in asked
 
 
 _TEXT_MAX: Final = 1 << 16
@@ -223,8 +226,13 @@ _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _OF_MANY: Final = re.compile(
     r".*DeleteObjects request failed .*\(code: ([A-Za-z0-9]{1,64})\)", re.S
 )
+_KIND: Final = re.compile(r"kind: ([A-Za-z]{1,32})\b")
+_KINDS_MAX: Final = 4
 _REGION: Final = re.compile(r"<Region>([a-z0-9-]{1,32})</Region>")
 _NO_STORE: Final = "what answers there is no object store; check AWS_ENDPOINT_URL"
+_NO_CREDENTIALS: Final = (
+    "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
 _NO_BUCKET_CODES: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _MISSING_CODES: Final = {*_NO_BUCKET_CODES, "NoSuchKey", "NoSuchVersion", "BlobNotFound"}
 _CREDENTIAL_FAULTS: Final = {
@@ -234,11 +242,11 @@ _CREDENTIAL_FAULTS: Final = {
     "AuthenticationFailed": "the credentials are wrong",
     "InvalidAuthenticationInfo": "the credentials are wrong",
     "InvalidToken": "the session token is wrong; check AWS_SESSION_TOKEN",
-    "ExpiredToken": "the credential has expired; get a new one",
-    "ExpiredTokenException": "the credential has expired; get a new one",
-    "TokenRefreshRequired": "the credential has expired; get a new one",
-    "RequestTimeTooSkewed": "the clocks are too far apart; set this machine's clock",
-    "RequestExpired": "the clocks are too far apart; set this machine's clock",
+    "ExpiredToken": "the credential has expired, get a new one",
+    "ExpiredTokenException": "the credential has expired, get a new one",
+    "TokenRefreshRequired": "the credential has expired, get a new one",
+    "RequestTimeTooSkewed": "set this machine's clock, it is too far from the store's",
+    "RequestExpired": "set this machine's clock, it is too far from the store's",
     "AccountProblem": "there is a problem with the account",
     "NotSignedUp": "the account has no object store",
 }
@@ -261,12 +269,12 @@ _PASSING_CODES: Final = {
 }
 _PASSING_STATUS: Final = {408, 425, 429, 500, 502, 503, 504, *range(520, 531)}
 _WRONG_MARKS: Final = (
-    ("BadScheme", "its address is http://, which is not allowed; use https:// or allow http"),
-    ("InvalidMessage", "it does not speak TLS; should its address be http://?"),
+    ("BadScheme", "its address is http://, which is not allowed: use https://, or allow http"),
+    ("InvalidMessage", "it does not speak TLS: should its address be http://?"),
     (
         "InvalidCertificate",
-        "its certificate is not trusted; set ca_file in [store], or AWS_CA_BUNDLE, to that of its "
-        "authority, and check that its name is the one in AWS_ENDPOINT_URL",
+        "its certificate is not trusted: either it is for another name, or ca_file in [store] must "
+        "name that of its authority; AWS_CA_BUNDLE does, too",
     ),
     ("Received redirect without LOCATION", _other_region(Answer(301, "", ""))),
     ("Parse(", _NO_STORE),

@@ -47,7 +47,7 @@ class Retries:
                 pause = next(pauses)
                 paused += pause
                 if self._enough(tries, paused, time.monotonic() - begin + pause):
-                    raise fault.final or fault from fault.__cause__
+                    raise fault.final or fault from None
                 self._pause(pause)
             else:
                 self._answered = True

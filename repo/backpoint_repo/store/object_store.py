@@ -247,7 +247,8 @@ class ObjectStore:
                 raise
             if not isinstance(fault, Temporary):
                 self._retries.answered()
-            raise fault from error
+            # Not from it: its text is a stranger's.
+            raise fault from None
 
 
 def _span(wanted: Wanted, size: int) -> tuple[int, int]:

@@ -6,10 +6,12 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore.store import S3Store
 
 from backpoint_repo.errors import (
     ObjectDamaged,
@@ -36,6 +38,9 @@ from scripted_server import (
     bucket_at,
     scripted_server,
 )
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
 
 KEY = "points/ab"
 CALLS: dict[str, Callable[[ObjectStore], object]] = {
@@ -120,6 +125,8 @@ def test_what_is_no_use_to_try_again(
     assert type(raised.value) is expected
     assert pauses == []
     assert not any(secret in str(raised.value) for secret in SECRETS)
+    # With -v, too: the library's error has all of the answer in it.
+    assert raised.value.__suppress_context__
 
 
 PASSING: list[bytes] = [
@@ -340,3 +347,30 @@ def test_any_text_is_an_answer_of_harmless_parts(text: str) -> None:
         found = parse_answer(said)
         assert found.code == "" or (found.code.isascii() and len(found.code) <= 64)
         assert 0 <= found.status <= 999
+
+
+def test_credentials_that_cannot_be_got() -> None:
+    """Whoever hands them out may come back; where nobody ever does, there are none."""
+
+    def provide() -> S3Credential:
+        raise RuntimeError("SECRETOFTESTS")
+
+    pauses: list[float] = []
+    bucket = S3Store(
+        "bucket",
+        endpoint="http://127.0.0.1:1",
+        client_options={"allow_http": True},
+        credential_provider=provide,
+    )
+    with pytest.raises(StoreDenied, match="AWS_ACCESS_KEY_ID") as raised:
+        ObjectStore(bucket, "s3://b", pauses.append).get(KEY)
+    assert "SECRETOFTESTS" not in str(raised.value)
+    assert len(pauses) > 3
+
+
+def test_advice_names_variables_of_s3_to_its_users_only() -> None:
+    with scripted_server(lambda _: HTML) as server:
+        for address, named in (("s3://b", True), ("gs://b", False)):
+            with pytest.raises(StoreMisconfigured, match="no object store") as raised:
+                ObjectStore(bucket_at(server.endpoint), address).get(KEY)
+            assert ("AWS_" in str(raised.value)) is named

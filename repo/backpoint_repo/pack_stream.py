@@ -21,8 +21,8 @@ from backpoint_repo.store.contract import Store
 Entries = list[tuple[bytes, Location]]
 
 _UPLOADS_FAR: Final = 3
-"""Where each request waits for a network: with 50 ms of it, two nearly fill 200 MB/s, and one link of
-a real store is slower than that."""
+"""Where each request waits for a network: with 50 ms of it, two nearly fill a line of 200 MB/s, and
+one connection to a real store is slower than that."""
 
 
 def uploads_at_once(store: Store) -> int:

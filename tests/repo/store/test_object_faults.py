@@ -126,7 +126,8 @@ def test_what_is_no_use_to_try_again(
     assert pauses == []
     assert not any(secret in str(raised.value) for secret in SECRETS)
     # With -v, too: the library's error has all of the answer in it.
-    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
 
 
 PASSING: list[bytes] = [

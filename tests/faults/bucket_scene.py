@@ -75,7 +75,10 @@ class BucketScene:
     _seed: int = NEW_SEED - 1
 
     def __post_init__(self) -> None:
-        store = open_store(self.address, self.server.environment())
+        # Each makes clients of its own, which costs 0.1 s.
+        store = self._near = open_store(self.address, self.server.environment())
+        self._far: Store | None = None
+        self._pause: Callable[[float], None] = _no_pause
         with ThreadPoolExecutor(_WRITERS) as writers:
             puts = (
                 writers.submit(store.put, key, [data])
@@ -90,9 +93,8 @@ class BucketScene:
         return self.server.environment() | {"AWS_ENDPOINT": self.line.endpoint}
 
     def near(self) -> Repository:
-        """Directly, as a new process of the owner."""
-        store = open_store(self.address, self.server.environment())
-        return open_repository(store, PASSPHRASE, StandingClock())
+        """Directly, as the owner."""
+        return open_repository(self._near, PASSPHRASE, StandingClock())
 
     def far(self, pause: Callable[[float], None]) -> Repository:
         """Likewise, over the line."""
@@ -100,10 +102,14 @@ class BucketScene:
 
     def far_store(self, pause: Callable[[float], None]) -> Store:
         """pause: is called where a request is to be tried again later."""
-        place = parse_place(self.address)
-        assert isinstance(place, BucketPlace)
-        bucket = open_bucket(place, None, self.environment())
-        return GuardedStore(ObjectStore(bucket, self.address, pause))
+        self._pause = pause
+        if self._far is None:
+            place = parse_place(self.address)
+            assert isinstance(place, BucketPlace)
+            bucket = open_bucket(place, None, self.environment())
+            store = ObjectStore(bucket, self.address, lambda seconds: self._pause(seconds))
+            self._far = GuardedStore(store)
+        return self._far
 
     def assert_listed(self) -> None:
         """Just the points that there must be."""
@@ -151,3 +157,7 @@ def content_of(seed: int) -> bytes:
     """Of the disk that has this seed."""
     disk = disk_of(seed)
     return disk.content(0, disk.size)
+
+
+def _no_pause(_seconds: float) -> None:
+    pass

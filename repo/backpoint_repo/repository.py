@@ -94,7 +94,7 @@ class Repository:
 
     def disk_map(self, disk: Disk) -> DiskMap:
         """Where each chunk of the disk is. Raises ObjectDamaged."""
-        return DiskMap(disk.size, disk.root, self.nodes.load, self.nodes.bring)
+        return DiskMap(disk.size, disk.root, self.nodes.load, self.nodes.bringing)
 
     def open_disk(self, disk: Disk, cache: ChunkCache) -> ImageReader:
         """Random reads of a stored disk."""
@@ -171,7 +171,7 @@ def open_repository(
     if blocks is not None:
         store = blocks.over(store, config.repository_id, keyring.meta_key)
     sealed = SealedStore(store, keyring, config.repository_id, Packer(ZSTD_LEVEL))
-    cache = caches.of(config.repository_id, keyring.meta_key) if caches else None
+    cache = caches.of(config.repository_id, store.address, keyring.meta_key) if caches else None
     return Repository(sealed, config, clock, cache)
 
 

@@ -52,9 +52,12 @@ class CachePlace:
     root: Path
     tell: Callable[[str], None] = field(default=lambda _: None)
 
-    def of(self, repository_id: bytes, meta_key: bytes) -> SegmentCache:
-        """The files of one repository."""
-        return SegmentCache(self.root / repository_id.hex() / "index", meta_key, self.tell)
+    def of(self, repository_id: bytes, address: str, meta_key: bytes) -> SegmentCache:
+        """The files of one repository at one place: each of its replicas has segments of its own,
+        and would drop those of the others."""
+        place = blake3(address.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        folder = self.root / repository_id.hex() / f"index-{place}"
+        return SegmentCache(folder, meta_key, self.tell)
 
 
 def cache_place(

@@ -147,6 +147,16 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_each_repository_has_its_own(tmp_path: Path) -> None:
     place = CachePlace(tmp_path)
-    place.of(bytes(16), KEY).keep(NAME, PAYLOAD)
-    assert place.of(bytes([1]) * 16, KEY).find(NAME) is None
-    assert place.of(bytes(16), KEY).find(NAME) is not None
+    place.of(bytes(16), "/srv/a", KEY).keep(NAME, PAYLOAD)
+    assert place.of(bytes([1]) * 16, "/srv/a", KEY).find(NAME) is None
+    assert place.of(bytes(16), "/srv/a", KEY).find(NAME) is not None
+
+
+def test_each_replica_has_its_own(tmp_path: Path) -> None:
+    """They have other segments, and each drops what its store does not list."""
+    place = CachePlace(tmp_path)
+    place.of(bytes(16), "/srv/a", KEY).keep(NAME, PAYLOAD)
+    replica = place.of(bytes(16), "s3://bucket/a", KEY)
+    assert replica.names() == set()
+    replica.drop([NAME])
+    assert place.of(bytes(16), "/srv/a", KEY).find(NAME) is not None

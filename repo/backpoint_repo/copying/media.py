@@ -52,7 +52,7 @@ class Media:
             replicate(like, store)
         sealed = replace(like.sealed, store=store)
         caches = CachePlace(scratch / "cache")
-        cache = caches.of(like.config.repository_id, like.sealed.keyring.meta_key)
+        cache = caches.of(like.config.repository_id, store.address, sealed.keyring.meta_key)
         self.repository = Repository(sealed, like.config, like.clock, cache)
 
     def __enter__(self) -> Media:

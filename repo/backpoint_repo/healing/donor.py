@@ -21,6 +21,7 @@ from backpoint_repo.healing.live_source import LiveSource
 from backpoint_repo.healing.other_repository import OtherRepository
 from backpoint_repo.healing.stored_copies import StoredCopies
 from backpoint_repo.healing.way import Way
+from backpoint_repo.replica import same_keys
 from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
 from backpoint_repo.secret_source import SecretSource, refuse_several
 from backpoint_repo.source.contract import ImageSource
@@ -64,7 +65,7 @@ def _from_repository(repository: Repository, place: Path, environment: Mapping[s
         raise UsageError(f"{place} is the repository that is to be healed")
     store = LocalStore(place)
     other = _opened(repository, store, environment)
-    if is_twin(repository, other):
+    if same_keys(repository, other):
         return twin_copies(repository, other)
     if other.sealed.keyring.owner_private is None:
         raise OwnerKeyNeeded(
@@ -72,16 +73,6 @@ def _from_repository(repository: Repository, place: Path, environment: Mapping[s
             f"its owner's passphrase or recovery key ({_FROM_PASSPHRASE} and its like)"
         )
     return OtherRepository(repository, other)
-
-
-def is_twin(repository: Repository, other: Repository) -> bool:
-    """Whether both are the same repository, so that blobs of one are good in the other."""
-    ours, theirs = repository.sealed, other.sealed
-    return (ours.repository_id, ours.keyring.secret, ours.keyring.owner_public) == (
-        theirs.repository_id,
-        theirs.keyring.secret,
-        theirs.keyring.owner_public,
-    )
 
 
 def twin_copies(repository: Repository, twin: Repository) -> StoredCopies:

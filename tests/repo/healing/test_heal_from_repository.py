@@ -9,11 +9,12 @@ import pytest
 
 from backpoint_repo.check import check_repository
 from backpoint_repo.format import Kind
-from backpoint_repo.healing.donor import is_twin, twin_copies
+from backpoint_repo.healing.donor import twin_copies
 from backpoint_repo.healing.other_repository import OtherRepository
 from backpoint_repo.index import stored_packs
 from backpoint_repo.keyring import data_key_id
 from backpoint_repo.pack import PackBuilder
+from backpoint_repo.replica import same_keys
 from backpoint_repo.repository import Repository
 from backpoint_repo.sealing import seal_blob
 from backpoint_repo.store.memory import MemoryStore
@@ -73,7 +74,7 @@ def test_a_byte_copy_gives_everything(scene: DamageScene, ours: Opening, theirs:
     twin = theirs(twin_of(scene).repository)
     lose_all(scene)
     repository = ours(scene.repository)
-    assert is_twin(repository, twin)
+    assert same_keys(repository, twin)
     report = scene.heal(twin_copies(repository, twin), repository=repository)
     assert report.whole, report.lost
     assert report.chunks
@@ -127,7 +128,7 @@ def test_nor_by_the_agent_once_its_owner_has_checked_it(scene: DamageScene) -> N
 def test_a_repository_with_other_keys_is_read_point_by_point(scene: DamageScene, vm: str) -> None:
     """What it never had (the file, and the inner nodes of maps) is lost still."""
     other = other_repository(scene, vm=vm)
-    assert not is_twin(scene.repository, other)
+    assert not same_keys(scene.repository, other)
     for key in scene.keys(Kind.DATA_PACK):
         delete(scene.store, key)
     report = scene.heal(OtherRepository(reopened(scene.repository), other))

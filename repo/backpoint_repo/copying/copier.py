@@ -219,7 +219,7 @@ def _way(source: Repository, target: Repository, *, verify: bool) -> CopyPoint:
             f"to verify copies they must be read: that needs the passphrase or recovery key of the "
             f"owner of {there}, and an agent credential cannot do it"
         )
-    return Resealing()
+    return Resealing(source)
 
 
 def _make_sure(repository: Repository) -> None:

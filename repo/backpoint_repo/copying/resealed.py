@@ -16,7 +16,7 @@ from backpoint_repo.backup_session import BackupSession, DiskJob
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.copying.contract import Base, Copied, Watch
 from backpoint_repo.copying.origin import capture_of_copy, identity_of
-from backpoint_repo.copying.stored_source import CACHE_BYTES, StoredSource
+from backpoint_repo.copying.stored_source import AHEAD_BYTES, CACHE_BYTES, StoredSource
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, SourceError, UnknownFormat
 from backpoint_repo.map_difference import differing_ranges
 from backpoint_repo.point import Point
@@ -31,8 +31,10 @@ _Changed = dict[str, Sequence[tuple[int, int]]]
 class Resealing:
     """A `CopyPoint`, for many points: chunks that were read for one are at hand for the next."""
 
-    def __init__(self) -> None:
-        self._cache = ChunkCache(CACHE_BYTES)
+    def __init__(self, source: Repository) -> None:
+        """source: what all of them are in."""
+        ahead = 0 if source.sealed.store.lanes == 1 else AHEAD_BYTES
+        self._cache = ChunkCache(CACHE_BYTES + ahead)
 
     def __call__(
         self, source: Repository, target: Repository, point: Point, base: Base | None, watch: Watch

@@ -25,10 +25,10 @@ from backpoint_repo.format import LEAF_SIZE
 from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.source.contract import Extent
 
-CACHE_BYTES: Final = 128 << 20
-"""For all disks of a copy: what was fetched ahead, and what is being read of it."""
-_AHEAD: Final = 64 << 20
-"""Bytes fetched or on their way that nobody has read yet."""
+CACHE_BYTES: Final = 32 << 20
+"""For chunks that several reads share: parts of a few, on every thread that reads."""
+AHEAD_BYTES: Final = 64 << 20
+"""Fetched or on their way, and read by nobody yet: they need room in the cache, too."""
 _UNIT: Final = 4 << 20
 """Bytes one request of the read-ahead is for, and one piece of a read: one ranged get, mostly."""
 _RANGES_MAX: Final = 512
@@ -62,7 +62,7 @@ class StoredSource:
                     self._ahead.expect(found.offset, found.length)
                     ahead += found.length
                 # What is read ahead of must be known before it is asked for.
-                while ahead > _AHEAD:
+                while ahead > AHEAD_BYTES:
                     told = waiting.popleft()
                     ahead -= 0 if told.hole else told.length
                     yield told
@@ -125,7 +125,7 @@ class ReadAhead:
             self._stopped = True
 
     def _top_up(self) -> None:
-        while not self._stopped and self._expected and self._ahead < _AHEAD:
+        while not self._stopped and self._expected and self._ahead < AHEAD_BYTES:
             ranges = [self._expected.popleft()]
             size = ranges[0][1]
             while self._expected and len(ranges) < _RANGES_MAX:

@@ -53,6 +53,8 @@ _HELD: Final = "held"
 _ABOVE: Final = 2
 """Folders above it that are ours too: of the repository, and the one that was named."""
 _TOUCHED_S: Final = 60.0
+_STALE_S: Final = 30 * 86400.0
+"""Metadata that nobody used for so long is of points that were pruned, or of no use here."""
 _REST_S: Final = 60.0
 """Before a disk that is full, or fails, is asked again."""
 _DONE: Final = {"read": "read", "write": "written"}
@@ -193,7 +195,7 @@ class BlockCache:
         self.dropped += 1
         self._tell_once("drop", f"{path}: {why}; what the cache has wrong is fetched again")
 
-    def _write(self, path: Path, parts: Sequence[bytes]) -> None:
+    def _write(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
         """Not made durable: what a crash tears is not believed."""
         unfinished = path.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -235,6 +237,7 @@ class BlockCache:
 
     def _files(self) -> Iterator[CacheFile]:
         """All of ours. What crashes left is removed: nobody else writes now."""
+        now = self._clock()
         for place in (DATA, LASTING):
             with os.scandir(self._folder / place) as entries:
                 for entry in entries:
@@ -244,7 +247,9 @@ class BlockCache:
                         elif _NAME.fullmatch(entry.name):
                             found = entry.stat(follow_symlinks=False)
                             size = size_on_disk(found.st_size)
-                            yield CacheFile(entry.path, size, found.st_mtime, place == LASTING)
+                            used = found.st_mtime
+                            lasting = place == LASTING and now - used < _STALE_S
+                            yield CacheFile(entry.path, size, used, lasting)
 
     def _make_again(self) -> None:
         """Somebody removed the folders; the next block will find them."""

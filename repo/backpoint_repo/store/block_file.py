@@ -53,12 +53,14 @@ class Part(NamedTuple):
     last: bool
 
 
-def encode_block(key: bytes, object_print: bytes, number: int, block: Block) -> list[bytes]:
+def encode_block(
+    key: bytes, object_print: bytes, number: int, block: Block
+) -> list[bytes | memoryview]:
     """The file, in parts. key: 32 bytes. object_print: 16 bytes that stand for the object's key."""
     head = _HEAD.pack(_MAGIC, object_print, number, len(block.data), block.last)
     view = memoryview(block.data)
     codes = [_code(key, head, at, piece) for at, piece in enumerate(_pieces(view))]
-    return [head, *codes, bytes(view) if isinstance(block.data, memoryview) else block.data]
+    return [head, *codes, view]
 
 
 def open_block(path: str) -> int:

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-PATIENCE_S: Final = 0.05
-"""For others who write: a reader had rather not keep a block than wait for them."""
+PATIENCE_S: Final = 1.0
+"""For others who write. Many readers wait at once, so that a slow disk costs them latency and little
+bandwidth; beyond that a block is rather not kept."""
 _FORMAT: Final = struct.Struct("<Q")
 _ROOM: Final = 16
 """A sixteenth of the limit is freed at once: looking at all files takes 0.2 s for 50 GiB."""

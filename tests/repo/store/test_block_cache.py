@@ -194,6 +194,20 @@ def test_what_was_not_used_goes_first_and_metadata_last(folder: Path) -> None:
     assert cache.held() == taken(folder) == 4 * FILE
 
 
+def test_metadata_that_nobody_used_for_a_month_goes_like_data(folder: Path) -> None:
+    cache, clock = opened(folder, [], 3 * FILE), Clock()
+    cache._clock = clock
+    block = [Block(WHOLE, last=False)]
+    cache.keep("nodes/aa/aa", 0, block, lasting=True)
+    cache.keep("nodes/aa/aa", 1, block, lasting=True)
+    clock.now += 31 * 86400
+    assert cache.find("nodes/aa/aa", 1, 0, 9, lasting=True) is not None
+    for number in range(3):
+        cache.keep(NAME, number, block, lasting=False)
+    kept = [cache.find("nodes/aa/aa", number, 0, 9, lasting=True) for number in (0, 1)]
+    assert [part is not None for part in kept] == [False, True]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.booleans()), max_size=30),
     st.integers(-5, 99),

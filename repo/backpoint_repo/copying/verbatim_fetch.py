@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -81,7 +81,7 @@ class VerbatimFetch:
     def __exit__(self, *_: object) -> None:
         self._workers.shutdown(cancel_futures=True)
 
-    def fetch(self, kind: Kind, wanted: Iterable[Wanted]) -> Iterator[Fetched]:
+    def fetch(self, kind: Kind, wanted: Iterable[Wanted]) -> Generator[Fetched]:
         """Each of them once; `wanted` is drawn a little ahead of what is given out.
 
         Raises ObjectMissing, ObjectDamaged, UnknownFormat where one has no good copy, and
@@ -217,7 +217,8 @@ class VerbatimFetch:
                     plain = self._nodes.open_copy(copy.blob, content_id, whole)
                 return Fetched(content_id, copy, plain)
             except _FAULTS as error:
-                fault = error
+                # What is there and wrong says more than what is gone.
+                fault = fault if isinstance(fault, ObjectDamaged) else error
         what = "map node" if kind is Kind.NODE_PACK else "chunk"
         raise type(fault)(
             f"{what} {content_id.hex()[:16]} has no good copy in {self._sealed.store.address}: "

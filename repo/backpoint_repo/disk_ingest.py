@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from backpoint_repo.blob_writer import BlobWriter, SealingJobs
@@ -87,7 +88,7 @@ class DiskIngest:
         self._size = geometry.size
         free = [_buffer(geometry) for _ in range(LEAVES_IN_MEMORY)]
         try:
-            for plan in plans:
+            for plan in plans if base is None else base.at_hand(plans, attrgetter("number")):
                 if not free:
                     free.append(self._finish_oldest())
                 job = self._workers.submit(self._scan, source, plan, free.pop(), base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -78,7 +79,7 @@ def plan_changed(
 
     A changed part of a hole is not widened: cuts are free there.
     """
-    for number, ranges in _by_leaf(changed):
+    for number, ranges in parent.at_hand(_by_leaf(changed), itemgetter(0)):
         leaf = parent.leaf(number)
         starts, holes = leaf.starts_list, leaf.holes
         windows: list[BlockRange] = []

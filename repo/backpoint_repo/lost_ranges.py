@@ -6,7 +6,9 @@ chunks on from point to point for ever. Knows nothing of why a copy is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from operator import add
 
 from backpoint_repo.disk_map import DiskMap
 from backpoint_repo.errors import ObjectMissing
@@ -51,7 +53,10 @@ class _Walk:
             yield from self._in_leaf(number)
             return
         ids = self._map.inner(node_id, level, number).ids
-        for child in range(len(ids)):
+        children: Iterable[int] = range(len(ids))
+        if level == 1:
+            children = self._map.at_hand(children, partial(add, number * FANOUT))
+        for child in children:
             yield from self.lost(ids[child].tobytes(), level - 1, number * FANOUT + child)
 
     def _in_leaf(self, number: int) -> Iterator[tuple[int, int]]:

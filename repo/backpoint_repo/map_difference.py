@@ -8,6 +8,8 @@ nearly always differs, but equal content that was cut at other borders is told t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +81,11 @@ def _differing(
         _children(side, node_id, level, index)[:below]
         for side, node_id in zip(sides, ids, strict=True)
     )
-    for child in np.flatnonzero((one != other).any(axis=1)).tolist():
+    children: Iterable[int] = np.flatnonzero((one != other).any(axis=1)).tolist()
+    if level == 1:
+        for side in sides:
+            children = side.at_hand(children, partial(add, index * FANOUT))
+    for child in children:
         pair = one[child].tobytes(), other[child].tobytes()
         yield from _differing(sides, pair, level - 1, index * FANOUT + child, leaves)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
@@ -57,15 +57,17 @@ class NodeReader:
         # Who fetched it may have failed.
         return self._cached(node_id) or self._loaded(node_id)
 
+    @property
+    def bringing(self) -> Callable[[Sequence[bytes]], None] | None:
+        """`bring` where requests wait for a network; None where it would gain nothing."""
+        return None if self._sealed.store.lanes == 1 else self.bring
+
     def bring(self, node_ids: Sequence[bytes]) -> None:
-        """Have these at hand for `load`, fetched in few requests that wait for a network together;
-        where none does, nothing is done. HOLE is passed over. At most 64 at a time, or the first
-        are gone before the last are here.
+        """Have these at hand for `load`, in few requests that are under way together. HOLE is
+        passed over. At most 64 at a time, or the first are gone before the last are here.
 
         What is missing or damaged is left for `load` to tell. Raises StoreUnavailable.
         """
-        if self._sealed.store.lanes == 1:
-            return
         with self._claimed(node_ids) as mine:
             self._fetch(mine)
 

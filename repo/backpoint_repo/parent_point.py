@@ -89,7 +89,7 @@ class ParentPoint:
             return "no earlier point holds this disk"
         if not self._stands():
             return "the earlier point was removed meanwhile"
-        return DiskMap(disk.size, disk.root, self._nodes.load)
+        return DiskMap(disk.size, disk.root, self._nodes.load, self._nodes.bringing)
 
     def _leaves(
         self, base: DiskMap, source: ImageSource, ranges: Sequence[tuple[int, int]]

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from backpoint_repo.check_report import HurtRange
-from backpoint_repo.disk_map import DiskMap
+from backpoint_repo.disk_map import BringNodes, DiskMap
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing
 from backpoint_repo.format import BLOCK_SIZE, FANOUT, HOLE, LEAF_SIZE
 from backpoint_repo.index import Index, ids_of
@@ -51,11 +51,13 @@ class TreeCheck:
         index: Index,
         load_node: Callable[[bytes], bytes],
         bad_copies: Mapping[tuple[bytes, PackRef], str],
+        bring: BringNodes | None = None,
     ) -> None:
         """index: whose `known` says what has a good copy. bad_copies: (content id, pack) -> what is
-        wrong with it, as far as that was found out."""
+        wrong with it, as far as that was found out. bring: see `DiskMap`."""
         self._index = index
         self._load = load_node
+        self._bring = bring
         self._bad_copies = bad_copies
         self._good_nodes: set[tuple[bytes, int]] = set()
         self._bad_nodes: dict[bytes, str] = {}
@@ -73,7 +75,7 @@ class TreeCheck:
 
     def _check_disk(self, disk: Disk) -> list[_Hurt]:
         try:
-            disk_map = DiskMap(disk.size, disk.root, self._load)
+            disk_map = DiskMap(disk.size, disk.root, self._load, self._bring)
         except ObjectDamaged as error:
             return [_Hurt(0, disk.size, disk.root, str(error))]
         if not disk_map.geometry.leaves:
@@ -102,10 +104,7 @@ class TreeCheck:
             if node.level == 0:
                 hurt += self._check_leaf(disk_map.leaf(node.number), node.number * LEAF_SIZE)
             else:
-                ids = disk_map.inner(node.node_id, node.level, node.number).ids
-                for at, known in enumerate(self._index.known(ids).tolist()):
-                    number = node.number * FANOUT + at
-                    child = _Node(ids[at].tobytes(), node.level - 1, number, known)
+                for child in disk_map.at_hand(self._children(disk_map, node), self._new_leaf):
                     self._walk(disk_map, child, hurt)
         except (ObjectDamaged, ObjectMissing) as error:
             hurt.append(_Hurt(node.number * span, span, node.node_id, str(error)))
@@ -113,6 +112,19 @@ class TreeCheck:
             self._good_nodes.add(fits)
         else:
             self._bad_nodes[node.node_id] = hurt[-1].problem
+
+    def _children(self, disk_map: DiskMap, node: _Node) -> list[_Node]:
+        ids = disk_map.inner(node.node_id, node.level, node.number).ids
+        first, level = node.number * FANOUT, node.level - 1
+        return [
+            _Node(ids[at].tobytes(), level, first + at, known)
+            for at, known in enumerate(self._index.known(ids).tolist())
+        ]
+
+    def _new_leaf(self, node: _Node) -> int | None:
+        """The number of a leaf that will be loaded."""
+        new = node.known and (node.node_id, LEAF_SIZE) not in self._good_nodes
+        return node.number if new and node.level == 0 else None
 
     def _check_leaf(self, leaf: Leaf, base: int) -> list[_Hurt]:
         known = self._index.known(leaf.ids)

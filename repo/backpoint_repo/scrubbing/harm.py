@@ -129,7 +129,7 @@ def _walk(
     unreadable: list[str],
 ) -> tuple[Harm, list[Point]]:
     view = good_view(repository, bad_copies)
-    trees = TreeCheck(view, repository.nodes.load, bad_copies)
+    trees = TreeCheck(view, repository.nodes.load, bad_copies, repository.nodes.bringing)
     hurt, affected = list[HurtRange](), list[Point]()
     for point in points:
         try:

@@ -57,14 +57,15 @@ class Catalog:
         self._sealed = sealed
         self._lock = threading.Lock()
         self._known: dict[str, PointSummary | None] = {}
-        self._present: Set[str] = frozenset()
+        self._present: set[str] | None = None
         self._objects: dict[str, frozenset[str]] = {}
         self.broken: dict[str, str] = {}
 
     def refresh(self) -> list[PointSummary]:
         """All points, by VM and time. A point object that cannot be read is listed in `broken`."""
         with self._lock:
-            present = self._present = set(self._sealed.names(Kind.POINT))
+            present = set(self._sealed.names(Kind.POINT))
+            self._present = present
             for gone in self._known.keys() - present:
                 del self._known[gone]
             self.broken = {name: why for name, why in self.broken.items() if name in present}
@@ -73,6 +74,14 @@ class Catalog:
             self._read(present - self._known.keys())
             points = [point for name in present if (point := self._known.get(name)) is not None]
         return sorted(points, key=_ORDER)
+
+    def add(self, point: Point) -> None:
+        """Know a point that was just published, without listing all others once more."""
+        with self._lock:
+            name = point.point_id.hex()
+            self._known[name] = summarize(point)
+            if self._present is not None:
+                self._present.add(name)
 
     def gone(self) -> list[str]:
         """Names that a catalogue object lists and that are no longer there: removed, or lost."""
@@ -94,10 +103,13 @@ class Catalog:
         return sorted(found)
 
     def compact(self) -> None:
-        """Add a catalogue object where many points have none, of those that the last `refresh` saw;
-        then merge objects of similar size, where they are many and this credential may delete."""
+        """Add a catalogue object where many points have none, of those that the last `refresh` saw
+        or that were added; then merge objects of similar size, where they are many and this
+        credential may delete."""
         with self._lock:
             self._load_objects()
+            if self._present is None:
+                self._present = set(self._sealed.names(Kind.POINT))
             readable = (self._known.keys() & self._present) - self.broken.keys()
             bare = readable - self._covered()
             if len(bare) > COMPACT_AFTER:

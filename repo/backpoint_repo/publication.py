@@ -123,7 +123,7 @@ class Publication:
             if ours is not None:
                 return ours
             raise SessionRevoked(_REVOKED) from None
-        self._tidy_up()
+        self._tidy_up(point)
         return point
 
     def refuse_lost_lease(self) -> None:
@@ -137,10 +137,10 @@ class Publication:
             self._end_doubt()
         self.lease.release()
 
-    def _tidy_up(self) -> None:
+    def _tidy_up(self, point: Point) -> None:
         """The point exists; trouble from here on is only noted."""
+        self._parts.catalog.add(point)
         try:
-            self._parts.catalog.refresh()
             self._parts.catalog.compact()
             merge_after_backup(self._parts.sealed, self._parts.index)
         except RepositoryError as error:

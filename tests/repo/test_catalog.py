@@ -147,6 +147,27 @@ def test_who_may_not_delete_adds_one_object_for_many_points_and_merges_nothing()
     assert Catalog(repository.sealed).refresh() == expected
 
 
+def test_a_point_that_was_added_is_compacted_with_those_that_were_listed() -> None:
+    """Also by who has listed none: what others have in the catalogue stays there."""
+    store = CountingStore()
+    repository = new_repository(store)
+    for number in range(COMPACT_AFTER):
+        publish(repository, point_of(number))
+    writer = Catalog(repository.sealed)
+    writer.refresh()
+    publish(repository, point_of(COMPACT_AFTER))
+    writer.add(point_of(COMPACT_AFTER))
+    writer.compact()
+    assert len(keys_of(store, Kind.CATALOG)) == 1
+    stranger = Catalog(repository.sealed)
+    publish(repository, point_of(1000))
+    stranger.add(point_of(1000))
+    stranger.compact()
+    store.gets = 0
+    assert len(Catalog(repository.sealed).refresh()) == COMPACT_AFTER + 2
+    assert store.gets == 1
+
+
 def test_forgetting_writes_only_what_listed_the_removed(repository: Repository) -> None:
     catalog = Catalog(repository.sealed)
     for number in range(3 * (COMPACT_AFTER + 1)):

@@ -93,12 +93,10 @@ class Catalog:
         """Names of those of these points that a catalogue object lists otherwise than they are."""
         fresh = Catalog(self._sealed)
         fresh._load_objects()
-        # Programs that knew fewer columns have not lied.
-        told = len(_COLUMNS) - len(_LATER_COLUMNS)
         found = []
         for point in points:
             claim = fresh._known.get(point.point_id.hex(), true := summarize(point))
-            if claim is None or claim[:told] != true[:told]:
+            if claim is None or not _is_so(claim, true):
                 found.append(point.point_id.hex())
         return sorted(found)
 
@@ -233,6 +231,13 @@ def summarize(point: Point) -> PointSummary:
         point.branch,
         point.origin,
     )
+
+
+def _is_so(claim: PointSummary, true: PointSummary) -> bool:
+    """Programs that knew fewer columns have not lied."""
+    told = len(_COLUMNS) - len(_LATER_COLUMNS)
+    later = zip(claim[told:], true[told:], _LATER_COLUMNS, strict=True)
+    return claim[:told] == true[:told] and all(mine in rest for mine, *rest in later)
 
 
 def _summary_of(row: list[Any]) -> tuple[str, PointSummary | None]:

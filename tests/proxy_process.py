@@ -17,34 +17,9 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from paced_proxy import Harm
+from proxy_answers import MADE_UP
 from proxy_wire import Bandwidth, Gone, Head, Wire
 
-_ANSWERS: Final = {
-    "internal-error": (500, "InternalError", "We encountered an internal error. Try again."),
-    "slow-down": (503, "SlowDown", "Please reduce your request rate."),
-    "access-denied": (403, "AccessDenied", "Access Denied."),
-    "bad-signature": (403, "SignatureDoesNotMatch", "The signature does not match."),
-    "wrong-region": (
-        400,
-        "AuthorizationHeaderMalformed",
-        "The authorization header is malformed; the region 'us-east-1' is wrong; expecting "
-        "'eu-west-1'",
-    ),
-    "expired-token": (400, "ExpiredToken", "The provided token has expired."),
-    "clock-skew": (
-        403,
-        "RequestTimeTooSkewed",
-        "The difference between the request time and the server's time is too large.",
-    ),
-    "no-such-key": (404, "NoSuchKey", "The specified key does not exist."),
-    "no-such-bucket": (404, "NoSuchBucket", "The specified bucket does not exist."),
-}
-_PAGES: Final = {"login-page": 200, "bad-gateway": 502}
-_XML: Final = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}'
-    "</Message>{more}<RequestId>4442587FB7D0A2F9</RequestId></Error>"
-)
-_HTML: Final = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Hello</body></html>"
 _HALVED: Final = ("reset-answer", "cut-answer", "shorten-answer")
 
 
@@ -205,7 +180,7 @@ class Link:
         if kind == "stall":
             time.sleep(harm.stall_s)
             return self._forward(asked)
-        if kind in _ANSWERS or kind in _PAGES:
+        if kind in MADE_UP:
             return self._answer(kind, asked)
         return self._forward(asked, kind)
 
@@ -214,12 +189,7 @@ class Link:
         for _ in self._client.pieces(asked.length):
             pass
         time.sleep(self._proxy.delay_s)
-        if kind in _PAGES:
-            status, text, media = _PAGES[kind], _HTML, "text/html"
-        else:
-            status, code, message = _ANSWERS[kind]
-            more = "<Region>eu-west-1</Region>" if kind == "wrong-region" else ""
-            text, media = _XML.format(code=code, message=message, more=more), "application/xml"
+        status, media, text = MADE_UP[kind]
         fields = (("Content-Type", media), ("Content-Length", str(len(text))))
         body = b"" if asked.first.startswith("HEAD ") else text.encode()
         self._client.send(Head(f"HTTP/1.1 {status} X", fields).encode() + body)

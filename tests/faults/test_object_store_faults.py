@@ -6,8 +6,7 @@ whole after it, and the same work succeeds as soon as nothing is harmed any more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -23,12 +22,11 @@ from backpoint_repo.errors import (
 from backpoint_repo.repository import Repository
 from backpoint_repo.store import object_client
 from backpoint_repo.store.memory import MemoryStore
-from command_line import CommandLine
-from faults.bucket_scene import NEW_SEED, BucketScene, Template, content_of, make_template
+from faults.bucket_scene import NEW_SEED, BucketScene, Template, content_of
 from many_points import make_many_points
-from object_server import ObjectServer, object_server
-from paced_proxy import Harm, Kind, PacedProxy, paced_proxy
-from small_repository import PASSPHRASE, new_repository
+from object_server import ObjectServer
+from paced_proxy import Harm, Kind, PacedProxy
+from small_repository import new_repository
 
 IMPATIENT_S = 0.3
 STALL_S = 0.7
@@ -95,35 +93,6 @@ STAYING: tuple[tuple[str, tuple[Kind, ...], type[RepositoryError]], ...] = (
     ("collection, its listings", ("cut-answer",), StoreUnavailable),
 )
 """Kinds of fault that mean the same to a work."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    with object_server(tmp_path_factory.mktemp("objects")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def proxy(server: ObjectServer) -> Iterator[PacedProxy]:
-    with paced_proxy(server.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def line(proxy: PacedProxy) -> Iterator[PacedProxy]:
-    proxy.clear()
-    yield proxy
-    proxy.calm()
-
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    return make_template()
-
-
-@pytest.fixture
-def scene(server: ObjectServer, line: PacedProxy, template: Template) -> BucketScene:
-    return BucketScene(server, line, template)
 
 
 class Pauses:
@@ -279,67 +248,3 @@ def test_a_second_page_that_never_comes(many: BucketScene, line: PacedProxy, kin
     with pytest.raises(StoreUnavailable):
         repository.catalog.refresh()
     assert line.counts().harmed
-
-
-@pytest.fixture
-def command(scene: BucketScene, tmp_path: Path) -> CommandLine:
-    """Over the line, as the owner."""
-    (tmp_path / "disk").write_bytes(content_of(NEW_SEED))
-    own = {"BACKPOINT_REPO": scene.address, "BACKPOINT_PASSPHRASE": PASSPHRASE.text}
-    return CommandLine(tmp_path, scene.environment() | own)
-
-
-RESTORE = ("restore", "web@latest", "--disk", "0", "-o", "restored", "--no-cache")
-BACKUP = ("backup", "image", "--vm", "web", "disk")
-
-
-def test_a_command_whose_answer_is_lost(
-    scene: BucketScene, line: PacedProxy, command: CommandLine
-) -> None:
-    """One point, and not a word of a failure."""
-    line.harm(Harm("lose-answer", "PUT", "/points/"))
-    record = command.run("--json", *BACKUP).record
-    assert line.counts().harmed
-    scene.contents[bytes.fromhex(record["id"])] = content_of(NEW_SEED)
-    scene.assert_sound()
-
-
-def test_a_restore_that_is_broken_off_twice(
-    scene: BucketScene, line: PacedProxy, command: CommandLine
-) -> None:
-    line.harm(Harm("reset-answer", "GET", "/packs/"))
-    line.harm(Harm("cut-answer", "GET", "/packs/", first=2))
-    command.run(*RESTORE)
-    assert line.counts().harmed == 2
-    assert (command.folder / "restored").read_bytes() in scene.contents.values()
-
-
-@pytest.mark.parametrize(
-    ("kind", "method", "key", "words", "says"),
-    [
-        ("expired-token", "PUT", "/packs/", BACKUP, "expired"),
-        ("clock-skew", "LIST", "points/", ("points",), "set this machine's clock"),
-        ("wrong-region", "GET", "/config", ("points",), "eu-west-1"),
-        ("access-denied", "GET", "/packs/", RESTORE, "may not read"),
-        ("access-denied", "PUT", "/trash/", ("collect",), "may not write"),
-    ],
-)  # fmt: skip
-def test_what_commands_say(
-    scene: BucketScene,
-    line: PacedProxy,
-    command: CommandLine,
-    kind: Kind,
-    method: str,
-    key: str,
-    words: tuple[str, ...],
-    says: str,
-) -> None:
-    """Exit code 4, and one line that tells what to set right; nothing is left that looks whole."""
-    line.harm(Harm(kind, method, key, times=None))
-    said = command.run(*words, code=4)
-    last = said.err.rstrip("\n").rpartition("\n")[2]
-    assert last.startswith("backpoint: ")
-    assert says in last
-    assert not (command.folder / "restored").exists()
-    line.calm()
-    scene.assert_sound()

@@ -18,7 +18,8 @@ environment:
   BACKPOINT_PASSPHRASE          the passphrase itself
   BACKPOINT_CREDENTIAL          file with an agent credential, in place of a passphrase
   One of these at a time; with none of them the passphrase is asked for on the terminal.
-  BACKPOINT_CACHE               folder on a local disk where a large index is kept decoded
+  BACKPOINT_CACHE               folder on a local disk where a large index is kept decoded, and what
+                                is read of an object store as it is stored
                                 (default: backpoint in /var/cache for root, else in ~/.cache)
   BACKPOINT_CONFIG              file with a [store] table, where --settings is not given
   AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,

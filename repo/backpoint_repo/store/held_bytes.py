@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 PATIENCE_S: Final = 1.0
-"""For others who write. Many readers wait at once, so that a slow disk costs them latency and little
+"""For others who write. Many readers wait at once, so a slow disk costs them latency and little
 bandwidth; beyond that a block is rather not kept."""
 _FORMAT: Final = struct.Struct("<Q")
 _ROOM: Final = 16

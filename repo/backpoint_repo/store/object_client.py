@@ -1,4 +1,4 @@
-"""One bucket as the library sees it: how long a request may take, and that a signal can end it.
+"""One bucket as the library sees it, in any process, and how long a request to it may take.
 
 Decides the time limits. The library counts a pause in reading from the beginning of a request, also
 while a body is still going out, so what reads and what writes are clients of their own. Knows no
@@ -8,18 +8,14 @@ key and no error.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from backpoint_repo.store.object_library import library
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
-T = TypeVar("T")
 CONNECT_S: Final = 10
 STALL_S: Final = 30
 """How long nothing may come of an answer."""
@@ -91,22 +87,3 @@ class ObjectClient:
         config = {_NAMES.get(key, key): value for key, value in options.get("config", {}).items()}
         changed = {"client_options": client, "retry_config": _NO_RETRIES, "config": config}
         return Requests(here, getattr(here._store, self.kind)(*arguments, **(options | changed)))
-
-
-def interruptible(ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises; a signal's exception at once, while the request ends by itself.
-
-    Only the main thread gets signals, and not while it is in the library.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return ask()
-    answer: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:  # whatever it is, it is raised where it is waited for
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="request", daemon=True).start()
-    return answer.result()

@@ -138,7 +138,7 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
         return busy
     if answer.status in (304, 409, 412):
         return _taken(request, answer)
-    if answer.status == 416:
+    if answer.status == 416 and request.doing == "read":
         return OutOfRange(request.failed("the object ends before that"))
     if answer.status == 401:
         return StoreDenied(request.failed(f"it does not accept the credentials ({said})"))
@@ -156,10 +156,11 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
 
 
 def _absent(request: _Request, answer: Answer) -> BackpointError:
-    if answer.code in _NO_BUCKET_CODES or (request.doing in ("list", "write") and answer.code):
+    of_bucket = request.doing in ("list", "write")
+    if answer.code in _NO_BUCKET_CODES or (of_bucket and answer.code):
         return StoreMisconfigured(f"{request.address}: there is no such bucket")
     # The answer to HEAD has no text; any other one without a code is of some web server.
-    if request.doing == "list" or not (answer.code or _EMPTY.match(answer.text)):
+    if of_bucket or not (answer.code or _EMPTY.match(answer.text)):
         return StoreMisconfigured(request.failed(f"{_NO_STORE} (status 404)"))
     return ObjectMissing(f"{request.key} is missing in {request.address}")
 

@@ -12,11 +12,13 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from backpoint_repo.store.contract import StoredObject
+from backpoint_repo.store.detached_call import begin
 
 PAGE: Final = 1000
 _DIGITS: Final = 4
@@ -52,24 +54,20 @@ def plan_parts(folder: str, first: Page, lanes: int) -> list[Part]:
 
 
 def list_parts(ask: AskPage, parts: list[Part], lanes: int) -> Iterator[Page]:
-    """Pages as they come, no more than `lanes` of them asked for or waiting to be taken."""
+    """Pages as they come, no more than `lanes` of them asked for or waiting to be taken. Whoever
+    wants no more of them does not wait for what has been asked for."""
     waiting, under_way = deque(parts), dict[Future[Page], Part]()
-    workers = ThreadPoolExecutor(lanes, "list")
-    try:
-        while waiting or under_way:
-            while waiting and len(under_way) < lanes:
-                part = waiting.popleft()
-                under_way[workers.submit(ask, part.after)] = part
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for answer in done:
-                part, page = under_way.pop(answer), answer.result()
-                inside = [found for found in page if part.last is None or found.key <= part.last]
-                if len(inside) == PAGE:
-                    waiting.append(part._replace(after=page[-1].key))
-                yield inside
-    finally:
-        # Whoever wants no more, or was interrupted, does not wait for what is under way.
-        workers.shutdown(wait=False, cancel_futures=True)
+    while waiting or under_way:
+        while waiting and len(under_way) < lanes:
+            part = waiting.popleft()
+            under_way[begin(partial(ask, part.after))] = part
+        done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+        for answer in done:
+            part, page = under_way.pop(answer), answer.result()
+            inside = [found for found in page if part.last is None or found.key <= part.last]
+            if len(inside) == PAGE:
+                waiting.append(part._replace(after=page[-1].key))
+            yield inside
 
 
 def is_ordered(page: Page) -> bool:

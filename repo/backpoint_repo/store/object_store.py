@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, StoreUnfit
 from backpoint_repo.store.contract import Piece, StoredObject, Tail
-from backpoint_repo.store.object_client import ObjectClient, interruptible
+from backpoint_repo.store.detached_call import interruptible
+from backpoint_repo.store.object_client import ObjectClient
 from backpoint_repo.store.object_faults import (
     Doing,
     NoSuffixes,
@@ -40,8 +41,10 @@ Wanted = tuple[int, int] | dict[str, int] | None
 LANES: Final = 16
 OBJECT_MAX: Final = (1 << 30) + (1 << 24)
 """Bytes of the largest object that is legal, and room for its seal."""
+_OFFSETS: Final = 1 << 62
 _FRAME: Final = 1 << 16
 _BELIEVED_S: Final = 10.0
+"""How long one that answered as an object store is taken for one."""
 _NOTHING: Final = "probe/none"
 """Nobody puts anything there."""
 _IN_ORDER: Final = ("S3Store", "GCSStore")
@@ -114,11 +117,10 @@ class ObjectStore:
         return self._get(key, None).data
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
-        if length <= 0:
+        if length <= 0 or offset >= _OFFSETS:
             return b""
-        wanted = (offset, offset + length)
         with suppress(OutOfRange):
-            return self._get(key, wanted).data
+            return self._get(key, (offset, min(offset + length, _OFFSETS))).data
         return b""
 
     def get_tail(self, key: str, length: int) -> Tail:

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from backpoint_repo.store.address import open_store
-from backpoint_repo.store.object_client import ObjectClient, interruptible
+from backpoint_repo.store.detached_call import interruptible
+from backpoint_repo.store.object_client import ObjectClient
 from object_server import ObjectServer
-from scripted_server import Request, an_object, answer, bucket_at, scripted_server
+from scripted_server import Request, a_listing, an_object, answer, bucket_at, scripted_server
 
 FORKED = """
 import os, sys
@@ -33,6 +35,17 @@ for generation in ("child", "grandchild"):
     assert store.get("packs/aa/a") == b"parent's"
     os._exit(0 if ended else 1)
 """
+
+LEFT = """
+import sys
+from itertools import islice
+from scripted_server import ScriptedServer
+store = ScriptedServer(int(sys.argv[1])).store()
+found = store.list("points/")
+assert len(list(islice(found, 1001))) == 1001
+sys.exit(3)
+"""
+PATHS = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def test_a_forked_process_goes_on_with_its_parents_store(server: ObjectServer) -> None:
@@ -60,6 +73,25 @@ def test_a_signal_ends_the_waiting() -> None:
         with pytest.raises(KeyboardInterrupt):
             server.store().get("points/ab")
         done.set()
+
+
+def test_a_process_ends_while_requests_are_under_way() -> None:
+    """Of a long listing's parts only one is ever answered, and that is all that is wanted."""
+    done = threading.Event()
+
+    def script(request: Request) -> bytes:
+        after = request.query.get("start-after", "")
+        if after not in ("", "prefix/points/000003e7"):
+            done.wait(60)
+        first = 1000 if after else 0
+        keys = [(f"prefix/points/{number:08x}", 1) for number in range(first, first + 1000)]
+        return a_listing(keys, more=True)
+
+    with scripted_server(script) as server:
+        command = [sys.executable, "-W", "error", "-c", LEFT, str(server.port)]
+        ended = subprocess.run(command, env=os.environ | PATHS, check=False, timeout=25)
+        done.set()
+    assert ended.returncode == 3
 
 
 def test_what_a_request_raises_is_raised_in_any_thread() -> None:

@@ -90,6 +90,7 @@ REFUSED: list[tuple[str, bytes, type[RepositoryError], str]] = [
         StoreMisconfigured,
         "in the region eu-north-1; set AWS_REGION",
     ),
+    ("put", answer("404 Not Found"), StoreMisconfigured, "no object store"),
     ("put", an_error("301 Moved Permanently", "PermanentRedirect"), StoreMisconfigured, "region"),
     ("put", an_error("307 Temporary", "TemporaryRedirect"), StoreMisconfigured, "region"),
     ("size", answer(BAD), StoreMisconfigured, "region or the credentials"),

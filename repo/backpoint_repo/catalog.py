@@ -106,9 +106,7 @@ class Catalog:
         credential may delete."""
         with self._lock:
             self._load_objects()
-            if self._present is None:
-                self._present = set(self._sealed.names(Kind.POINT))
-            readable = (self._known.keys() & self._present) - self.broken.keys()
+            readable = self._readable()
             bare = readable - self._covered()
             if len(bare) > COMPACT_AFTER:
                 self._write(bare)
@@ -122,7 +120,7 @@ class Catalog:
         saw, however few they are: for who writes last to a place."""
         with self._lock:
             self._load_objects()
-            self._write((self._known.keys() & self._present) - self._covered())
+            self._write(self._readable() - self._covered())
 
     def forget(self, removed: Collection[str]) -> None:
         """Write anew what lists points that have been removed, so that `gone` tells of lost ones
@@ -137,6 +135,12 @@ class Catalog:
             readable = (self._known.keys() & there) - self.broken.keys()
             stale = [name for name, listed in self._objects.items() if listed & gone]
             self._replace(stale, readable, bare=readable - covered)
+
+    def _readable(self) -> Set[str]:
+        """Of the points that were seen last, or added, those that are known."""
+        if self._present is None:
+            self._present = set(self._sealed.names(Kind.POINT))
+        return (self._known.keys() & self._present) - self.broken.keys()
 
     def _replace(
         self, group: Iterable[str], readable: Set[str], bare: Set[str] = frozenset()

@@ -16,7 +16,7 @@ def add_memory_size(parser: argparse.ArgumentParser) -> None:
         "--memory",
         metavar="SIZE",
         default="256M",
-        help="for decoded disk content (default: %(default)s)",
+        help="memory for decoded disk content (default: %(default)s)",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -173,6 +173,28 @@ def test_a_failure_of_the_store_is_told_and_not_remembered(
     assert store.get_range(PACK, 0, 20 * BLOCK) == pack
     inner.fault = fault
     assert store.get_range(PACK, 0, 20 * BLOCK) == pack
+
+
+def test_who_waits_for_a_reader_that_is_stopped_reads_itself(
+    inner: CountingStore, store: CachedStore
+) -> None:
+    """A signal that ends one reader says nothing about the block."""
+    inner.put(PACK, [pack := content(2 * BLOCK)])
+    ask, others = inner.get_range, ThreadPoolExecutor(4)
+    waiting: list[Future[bytes]] = []
+
+    def stopped(key: str, offset: int, length: int) -> bytes:
+        inner.get_range = ask  # type: ignore[method-assign]
+        waiting.extend(others.submit(store.get_range, PACK, at, BLOCK) for at in (0, 9, 99, BLOCK))
+        raise SystemExit
+
+    inner.get_range = stopped  # type: ignore[method-assign]
+    with others:
+        with pytest.raises(SystemExit):
+            store.get_range(PACK, 0, 2 * BLOCK)
+        for at, found in zip((0, 9, 99, BLOCK), waiting, strict=True):
+            assert found.result() == pack[at : at + BLOCK]
+    assert store._in_flight == {}
 
 
 def test_who_reads_data_once_uses_the_cache_and_does_not_fill_it(

@@ -15,6 +15,8 @@ from typing import Final
 from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.collecting.collect import collect
 from backpoint_repo.collecting.report import CollectTerms
+from backpoint_repo.copying.contract import Watch
+from backpoint_repo.copying.verbatim import copy_point_verbatim
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing
 from backpoint_repo.lease import MOUNT, READ, Lease, LeaseTerms
 from backpoint_repo.lease_book import read_leases, revoke
@@ -53,6 +55,11 @@ def write(repository: Repository, backup: Backup, parent: bytes | None = None) -
         job = DiskJob("disk0", backup.disk, backup.changed)
         session.store_disk(job, lambda _: None)
         return session.publish(time=None, label=backup.label)
+
+
+def copy(source: Repository, repository: Repository, point: Point) -> Point:
+    """A point of a replica, as it is sealed. Raises SessionRevoked."""
+    return copy_point_verbatim(source, repository, point, None, Watch()).point
 
 
 def prune(repository: Repository, *points: Point) -> Removal:

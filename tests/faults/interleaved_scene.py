@@ -20,7 +20,18 @@ from backpoint_repo.repository import Repository
 from backpoint_repo.retention.removal import Removal
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.store.memory import MemoryStore
-from faults.actors import Backup, Broken, collecting, live, mount, prune, reap, restore, write
+from faults.actors import (
+    Backup,
+    Broken,
+    collecting,
+    copy,
+    live,
+    mount,
+    prune,
+    reap,
+    restore,
+    write,
+)
 from faults.interleaving import (
     PAUSE,
     Chooser,
@@ -133,6 +144,11 @@ class Play:
             case "increment":
                 job = backup("abc", changed=changed)
                 return lambda: write(repository, job, points["base"].point_id)
+            case "copier":
+                self.contents[name] = "ecb"
+                replica = self.scene.opened(MemoryStore())
+                point = back_up(replica, "web", disk_of("ecb"), label=name)
+                return lambda: copy(replica, repository, point)
             case "pruner":
                 return lambda: prune(repository, points["old"])
             case "sweeper":

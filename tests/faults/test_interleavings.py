@@ -32,7 +32,7 @@ MORE: Final = 1 if SEEDS else 0
 WALKS: Final = SEEDS or 36
 WALKS_A_TEST: Final = 12
 ROLES: Final = (
-    *("writer1", "writer2", "increment", "mount", "live", "restore"),
+    *("writer1", "writer2", "increment", "copier1", "mount", "live", "restore"),
     *("collector1", "collector2", "sweeper", "pruner", "reaper"),
 )
 NEED_OLD: Final = ("mount", "restore", "pruner")
@@ -71,6 +71,11 @@ def test_a_writer_and_a_collector(orphaned: Scene, listing: Listing) -> None:
     """One preemption: 53 schedules; the writer deduplicates onto what the collector takes."""
     play = Play(orphaned, ["writer1", "collector1"], 25, listing)
     assert explored(play, 1 + MORE) > 40
+
+
+def test_a_copier_and_a_collector(orphaned: Scene) -> None:
+    """One preemption; sealed blobs come from a replica, and some of them are being taken here."""
+    assert explored(Play(orphaned, ["copier1", "collector1"], 25), 1 + MORE) > 40
 
 
 @pytest.mark.parametrize("reader", ["mount", "restore", "live"])
@@ -134,14 +139,17 @@ SPOILED: Final = {
 """What is left out of the program; calls before which a switch shows it, and how many it takes."""
 
 
-@pytest.mark.parametrize("name", SPOILED)
+@pytest.mark.parametrize(
+    ("name", "writer"),
+    [*((name, "writer1") for name in SPOILED), ("no exclusions", "copier1")],
+)
 def test_what_is_left_out_shows(
-    orphaned: Scene, name: str, monkeypatch: pytest.MonkeyPatch
+    orphaned: Scene, name: str, writer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scheduler can fail: without one step of the program something is lost."""
     owner, method, spoiled, calls, most = SPOILED[name]
     monkeypatch.setattr(owner, method, spoiled)
-    play = Play(orphaned, ["writer1", "collector1"], 1 << 30)
+    play = Play(orphaned, [writer, "collector1"], 1 << 30)
     with pytest.raises(Broken, match="lost"):
         all_preemptions(play.run, most, lambda call: call.startswith(calls))
 

@@ -36,6 +36,8 @@ R = TypeVar("R")
 _POINT_NAME: Final = re.compile(r"[0-9a-f]{32}")
 _NODES_AT_ONCE: Final = 256
 """Map nodes in memory together: 5 MB of usual leaves, and 65,536 children at most wait."""
+_BROUGHT: Final = 64
+"""Map nodes fetched together where requests wait for a network."""
 _POINTS_AT_ONCE: Final = 128
 """So often somebody is told how far it is."""
 _INLINE: Final = 8
@@ -71,7 +73,9 @@ class Marking:
         self._sealed = sealed
         self._index = index
         self._nodes = nodes
-        self._workers = ThreadPoolExecutor(os.cpu_count() or 1, "mark")
+        self._bring = nodes.bringing
+        threads = max(os.cpu_count() or 1, sealed.store.lanes)
+        self._workers = ThreadPoolExecutor(threads, "mark")
         self._seen: set[str] = set()
         self.live = LiveContent()
 
@@ -195,15 +199,20 @@ class Marking:
                     f"not known and nothing can be deleted ({error}): {root.remedy}",
                 ) from error
 
-        found = self._each(children, jobs)
+        found: list[Ids] = []
+        for batch in _batches(jobs, _NODES_AT_ONCE if self._bring is None else _BROUGHT):
+            if self._bring is not None:
+                self._bring([row.tobytes() for row, _, _ in batch])
+            found += self._each(children, batch)
         if not found:
             return fresh
         counts = np.array([len(ids) for ids in found], np.int64)
         return _Frontier(frontier.level - 1, np.concatenate(found), np.repeat(fresh.owners, counts))
 
     def _load(self, node_id: bytes, place: Location | None) -> bytes:
-        """On a worker thread. The place that was looked up with many others, else any other."""
-        if place is not None:
+        """On a worker thread. What was brought; else the place that was looked up with many others;
+        else any other."""
+        if place is not None and self._bring is None:
             try:
                 return self._nodes.load_from(node_id, place)
             except (ObjectMissing, ObjectDamaged, UnknownFormat):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from backpoint_repo.block_place import BlockPlace
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.address import open_store
 from backpoint_repo.store.contract import Store
@@ -25,15 +24,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
         yield running
 
 
-@pytest.fixture(params=["local", "memory", "s3", "memory, cached", "s3, cached"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind; cached: read through a cache on this machine."""
-    kind, _, cached = request.param.partition(", ")
-    found: Store = LocalStore(tmp_path / "store") if kind == "local" else MemoryStore()
-    if kind == "s3":
+    """An empty store of each kind."""
+    if request.param == "s3":
         running: ObjectServer = request.getfixturevalue("server")
-        found = open_store(f"s3://tests/{secrets.token_hex(8)}", running.environment())
-    return BlockPlace(tmp_path / "cache").over(found, bytes(16), bytes(32)) if cached else found
+        return open_store(f"s3://tests/{secrets.token_hex(8)}", running.environment())
+    return LocalStore(tmp_path / "store") if request.param == "local" else MemoryStore()
 
 
 @pytest.fixture

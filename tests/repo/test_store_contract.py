@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backpoint_repo.block_place import BlockPlace
 from backpoint_repo.errors import (
     ObjectExists,
     ObjectMissing,
@@ -24,6 +25,14 @@ from backpoint_repo.store.contract import Store, StoredObject, Tail
 from backpoint_repo.store.local import IOV_MAX, OPEN_FILES_MAX, TEMPORARY, LocalStore
 
 MIB = 1 << 20
+
+
+@pytest.fixture(params=["itself", "cached"])
+def store(store: Store, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Each kind, and read through a cache on this machine."""
+    if request.param == "itself":
+        return store
+    return BlockPlace(tmp_path / "cache").over(store, bytes(16), bytes(32))
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:

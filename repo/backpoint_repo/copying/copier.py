@@ -41,7 +41,7 @@ from backpoint_repo.repository import Repository
 from backpoint_repo.retention.removal import remove_points
 
 _DAMAGE: Final = (ObjectDamaged, ObjectMissing, UnknownFormat)
-_OF_THE_POINT: Final = (*_DAMAGE, SourceError, SessionRevoked, UsageError)
+_OF_THE_POINT: Final = (*_DAMAGE, SourceError, UsageError)
 _LOOK_EVERY_S: Final = 60.0
 
 
@@ -118,6 +118,8 @@ class Copier:
             if self._is_gone(summary):
                 return Outcome(summary, Fate.GONE)
             return Outcome(summary, Fate.DAMAGED, why=(str(error),))
+        except SessionRevoked as error:
+            return Outcome(summary, Fate.UNREACHED, why=(str(error),))
         except StoreUnavailable as error:
             # One pack of a sick disk must not keep all other points from being copied.
             if type(error) is not StoreUnavailable or not self._both_answer():

@@ -44,7 +44,7 @@ def original(repository: Repository) -> Point:
 
 
 def resealed(source: Repository, target: Repository, point: Point) -> Point:
-    return Resealing()(source, target, point, None, Watch()).point
+    return Resealing(source)(source, target, point, None, Watch()).point
 
 
 class Progress:

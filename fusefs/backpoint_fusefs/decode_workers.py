@@ -76,6 +76,11 @@ class DecodeWorkers:
         # A worker may have spent this job's ticket in between.
         self._tickets.put(True)
 
+    @property
+    def count(self) -> int:
+        """Jobs that can run at once."""
+        return len(self._threads)
+
     def close(self) -> None:
         """Drop what has not begun and end the threads. To be called when no task waits."""
         self._spare.clear()

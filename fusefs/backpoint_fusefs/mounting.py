@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ from backpoint_fusefs.readahead import depth_of
 from backpoint_fusefs.realms import Realms
 from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.chunk_cache import ChunkCache
-from backpoint_repo.errors import UsageError
+from backpoint_repo.errors import RepositoryError, UsageError
 from backpoint_repo.repository import Repository
 
 _PREFETCH_SHARE: Final = 4
@@ -93,6 +94,7 @@ async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:
                 nursery.start_soon(watch.run, tell_kernel)
                 nursery.start_soon(realms.places.run)
                 nursery.start_soon(parts.lease.run)
+                nursery.start_soon(_know_index, plan.repository)
                 nursery.start_soon(_when_it_answers, plan.mount_point, ready)
                 await pyfuse3.main()
                 nursery.cancel_scope.cancel()
@@ -123,6 +125,14 @@ async def _parts(plan: MountPlan, home: SessionHome | None) -> MountParts:
         Owner(os.geteuid(), os.getegid(), plan.shared),
         ToldOnce(),
     )
+
+
+async def _know_index(repository: Repository) -> None:
+    """Where requests wait for a network, the index comes before somebody waits for it."""
+    if repository.sealed.store.lanes > 1:
+        # A failure is left for the read that needs it.
+        with suppress(RepositoryError):
+            await trio.to_thread.run_sync(repository.index.refresh, abandon_on_cancel=True)
 
 
 def _sessions(plan: MountPlan, home: SessionHome, parts: MountParts) -> LiveSessions:

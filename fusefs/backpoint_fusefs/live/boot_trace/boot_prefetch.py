@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import outcome
 
-from backpoint_fusefs.decode_workers import WORKERS, DecodeWorkers
+from backpoint_fusefs.decode_workers import DecodeWorkers
 from backpoint_repo.boot_trace import TracedRange
 
 _PIECE: Final = 1 << 20
@@ -36,7 +36,7 @@ class BootPrefetch:
 
     def start(self) -> None:
         """Begin; it goes on by itself."""
-        for _ in range(max(1, WORKERS - 1)):
+        for _ in range(max(1, self._workers.count - 1)):
             self._next()
 
     def _next(self) -> None:

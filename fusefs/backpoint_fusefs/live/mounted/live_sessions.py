@@ -40,7 +40,7 @@ from backpoint_repo.image_reader import ImageReader
 from backpoint_repo.pin import Pin
 
 LIVE_WORKERS: Final = 8
-"""Threads that may wait for the sessions' disk. Not those that decode: whoever reads a point must
+"""Threads at least, that may wait for the sessions' disk. Not those that decode: who reads must
 not wait until somebody's write is on a slow disk."""
 _SYNCS: Final = 4
 """Of them, those that may wait for a sync at once."""
@@ -74,7 +74,7 @@ class LiveSessions:
     ) -> None:
         """To be made in the thread of a trio loop. ahead_max: bytes that a boot may have fetched
         before it asks for them, on `decoders`."""
-        self.workers = DecodeWorkers(LIVE_WORKERS)
+        self.workers = DecodeWorkers(max(LIVE_WORKERS, decoders.count))
         self._home = home
         self._shelf = shelf
         self._lease = lease

@@ -27,13 +27,14 @@ from backpoint_repo.index import stored_packs
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.lease_book import put_void, read_leases
 from backpoint_repo.point import Point
+from backpoint_repo.reading import reading
 from backpoint_repo.record import encode_record
 from backpoint_repo.replica import replicate
 from backpoint_repo.repository import Repository
 from backpoint_repo.store.contract import Piece, Store
 from backpoint_repo.verbatim_copy import VerbatimCopies
 from faults.failing_store import AFTER, BEFORE, FailingStore
-from repo.copying.replica_scene import NamedStore, Scene
+from repo.copying.replica_scene import NamedStore, Scene, fail
 from small_repository import NOON, as_agent, back_up, keys_of, new_repository, read_disk
 from synthetic_disk import SyntheticDisk, random_disk, scribble
 
@@ -80,6 +81,23 @@ def test_what_is_copied_is_the_same_and_says_whose_copy_it_is(scene: Scene) -> N
     assert [scene.owned().read_file(file) for file in copy.files] == [b"x" * 200_001, b""]
     assert read_leases(scene.target.sealed) == []
     assert scene.target.catalog.refresh()[0].point_id == copy.point_id
+
+
+def test_there_and_back_through_every_store(scene: Scene, store: Store) -> None:
+    """Into a folder, a memory, a bucket; and from it into a third place, where it is no other."""
+    disk = random_disk(2 * LEAF_SIZE, 1, longest=200_000)
+    point = back_up(scene.source, "vm", disk)
+    store.put("probe/first", [b"the server of the tests makes a bucket when it is written to"])
+    replicate(scene.source, store)
+    there = scene.through(store)
+    copy = scene.copy(point, target=there).point
+    with reading(there, copy, fail):
+        third = copy_point_verbatim(there, scene.target, copy, None, Watch()).point
+    identity = identity_of(scene.source.config.repository_id, point)
+    assert identity_of(scene.target.config.repository_id, third) == identity
+    scene.assert_same(third, disk)
+    scene.target = scene.through(store)
+    scene.assert_same(copy, disk)
 
 
 def test_progress_adds_up_to_the_disks(scene: Scene) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Final
 
-from backpoint_repo.copying.verify_content import ContentComparison
+from backpoint_repo.copying.verify_content import ContentComparison, Pair
 from backpoint_repo.copying.verify_sealed import SealedReadBack
 from backpoint_repo.phase_progress import PhaseProgress, Silent
 from backpoint_repo.point import Point
@@ -33,15 +33,18 @@ def verify_copy(
     copied: Point,
     progress: PhaseProgress | None = None,
     tell: Callable[[str], None] = _untold,
+    beside: Pair | None = None,
 ) -> list[str]:
     """What is wrong with `copied`, a point of `target`: sentences, the first twenty; empty where
     all is well. The caller holds leases on both (`reading.py`).
 
-    progress: a phase for each disk, in bytes of it. tell: of what could not be compared. Raises
-    StoreUnavailable.
+    progress: a phase for each disk, in bytes of it. tell: of what could not be compared. beside:
+    another copy that was found good in this run; what this one shares with it is not read again.
+    Raises StoreUnavailable.
     """
     problems: list[str] = []
-    for problem in _problems(source, target, original, copied, progress or Silent(), tell):
+    pair = Pair(original, copied)
+    for problem in _problems(source, target, pair, progress or Silent(), tell, beside):
         problems.append(problem)
         if len(problems) == _TOLD_MAX:
             break
@@ -51,26 +54,28 @@ def verify_copy(
 def _problems(
     source: Repository,
     target: Repository,
-    original: Point,
-    copied: Point,
+    pair: Pair,
     progress: PhaseProgress,
     tell: Callable[[str], None],
+    beside: Pair | None,
 ) -> Iterator[str]:
+    original, copied = pair.original, pair.copied
+    stored = beside.copied if beside else None
     yield from _record_differences(original, copied)
     if same_keys(source, target):
         if [disk.root for disk in original.disks] != [disk.root for disk in copied.disks]:
             yield "the maps of its disks are others than those of the original"
         if original.files != copied.files:
             yield "its configuration files are others than those of the original"
-        yield from SealedReadBack(target, source).problems(copied, progress, tell)
+        yield from SealedReadBack(target, source, stored).problems(copied, progress, tell)
     elif all(one.sealed.keyring.owner_private is not None for one in (source, target)):
-        yield from ContentComparison(source, target).problems(original, copied, progress)
+        yield from ContentComparison(source, target).problems(pair, progress, beside)
     else:
         tell(
             "the content of the copy was not compared with the original's: the keys differ, and "
             "that needs both owners' passphrases; its sealed data was read back"
         )
-        yield from SealedReadBack(target, None).problems(copied, progress, tell)
+        yield from SealedReadBack(target, None, stored).problems(copied, progress, tell)
 
 
 def _record_differences(original: Point, copied: Point) -> Iterator[str]:

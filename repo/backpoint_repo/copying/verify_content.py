@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -30,6 +31,14 @@ _CACHE_BYTES: Final = 16 << 20
 _FAULTS: Final = (ObjectMissing, ObjectDamaged, UnknownFormat)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A point and its copy."""
+
+    original: Point
+    copied: Point
+
+
 class ContentComparison:
     """Of points of two repositories, each read from its store anew."""
 
@@ -38,13 +47,19 @@ class ContentComparison:
         lanes = max(source.sealed.store.lanes, target.sealed.store.lanes)
         self._threads = max(2, min(lanes, _THREADS_MAX))
 
-    def problems(self, original: Point, copied: Point, progress: PhaseProgress) -> Iterator[str]:
-        """A sentence for each place that differs or cannot be read. Raises StoreUnavailable."""
+    def problems(
+        self, pair: Pair, progress: PhaseProgress, beside: Pair | None = None
+    ) -> Iterator[str]:
+        """A sentence for each place that differs or cannot be read. Raises StoreUnavailable.
+
+        beside: what is equal already: leaves that both points share with it are not read.
+        """
+        original, copied = pair.original, pair.copied
         for repository in (self._source, self._target):
             repository.index.refresh()
         for disk, copy in zip(original.disks, copied.disks, strict=False):
             progress.phase(f"verifying {disk.key}", disk.size)
-            yield from self._disk(disk, copy, progress.advance)
+            yield from self._disk(disk, copy, progress.advance, beside)
         for file, twin in zip(original.files, copied.files, strict=False):
             try:
                 if self._source.read_file(file) != self._target.read_file(twin):
@@ -52,8 +67,11 @@ class ContentComparison:
             except _FAULTS as error:
                 yield f"file {file.name}: {error}"
 
-    def _disk(self, disk: Disk, copy: Disk, advance: Callable[[int], None]) -> Iterator[str]:
-        one, other = _Side(self._source, disk), _Side(self._target, copy)
+    def _disk(
+        self, disk: Disk, copy: Disk, advance: Callable[[int], None], beside: Pair | None
+    ) -> Iterator[str]:
+        one = _Side(self._source, disk, beside.original if beside else None)
+        other = _Side(self._target, copy, beside.copied if beside else None)
         size = min(disk.size, copy.size)
         jobs = (
             partial(_compared, one, other, start, min(LEAF_SIZE, size - start))
@@ -69,11 +87,20 @@ class ContentComparison:
 class _Side:
     """A disk, read past whatever the repository has in memory. Thread-safe."""
 
-    def __init__(self, repository: Repository, disk: Disk) -> None:
+    def __init__(self, repository: Repository, disk: Disk, beside: Point | None) -> None:
+        """beside: another point of the same repository."""
         nodes = NodeReader(repository.sealed, repository.index)
         chunks = ChunkReader(repository.sealed, repository.index)
         self._map = DiskMap(disk.size, disk.root, nodes.load, nodes.bring)
+        self._beside = None
+        for found in beside.disks if beside else ():
+            if (found.key, found.size) == (disk.key, disk.size):
+                self._beside = DiskMap(found.size, found.root, nodes.load, nodes.bring)
         self.reader = ImageReader(self._map, chunks, ChunkCache(_CACHE_BYTES))
+
+    def shares(self, leaf: int) -> bool:
+        """Whether the other point has the very same leaf."""
+        return self._beside is not None and self._beside.leaf_id(leaf) == self._map.leaf_id(leaf)
 
     def data(self, offset: int, length: int) -> list[tuple[int, int]]:
         """(start, end) of what is no hole."""
@@ -84,6 +111,8 @@ class _Side:
 def _compared(one: _Side, other: _Side, start: int, length: int) -> tuple[str, int]:
     """What is wrong with a part of a disk, or nothing; and its length."""
     try:
+        if one.shares(start // LEAF_SIZE) and other.shares(start // LEAF_SIZE):
+            return "", length
         for at, end in _joined(one.data(start, length) + other.data(start, length)):
             for piece in range(at, end, _PIECE):
                 size = min(_PIECE, end - piece)

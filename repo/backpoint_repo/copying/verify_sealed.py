@@ -19,7 +19,7 @@ from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
 from backpoint_repo.collecting.id_set import first_of_each
 from backpoint_repo.copying.verbatim_fetch import Fetched, VerbatimFetch, Wanted
 from backpoint_repo.copying.verbatim_walk import MapWalk
-from backpoint_repo.disk_map import Geometry
+from backpoint_repo.disk_map import DiskMap, Geometry
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.format import Kind
 from backpoint_repo.map_node import Ids
@@ -43,11 +43,15 @@ class _Read(NamedTuple):
 class SealedReadBack:
     """For one thread."""
 
-    def __init__(self, repository: Repository, original: Repository | None) -> None:
+    def __init__(
+        self, repository: Repository, original: Repository | None, read: Point | None = None
+    ) -> None:
         """repository: holds the points to be read. original: a place with the same keys that the
-        points were copied from; None: there is nothing to compare with."""
+        points were copied from; None: there is nothing to compare with. read: a point in
+        `repository` that was read already: what hangs at the same place is not read again."""
         self._repository = repository
         self._original = original
+        self._done = {disk.key: disk for disk in read.disks} if read else {}
         self._unsure = 0
 
     def problems(
@@ -89,8 +93,11 @@ class SealedReadBack:
     def _of_disk(
         self, disk: Disk, here: VerbatimFetch, advance: Callable[[int], None]
     ) -> Iterator[Wanted]:
-        nodes = partial(here.fetch, Kind.NODE_PACK)
-        return MapWalk(Geometry(disk.size), None, nodes, _Everything(), advance).wanted(disk.root)
+        nodes, done = partial(here.fetch, Kind.NODE_PACK), self._done.get(disk.key)
+        base = None
+        if done is not None and done.size == disk.size:
+            base = DiskMap(done.size, done.root, self._repository.nodes.load)
+        return MapWalk(Geometry(disk.size), base, nodes, _Everything(), advance).wanted(disk.root)
 
     def _compared(
         self, what: str, wanted: Iterable[Wanted], here: VerbatimFetch, there: VerbatimFetch | None

@@ -12,6 +12,7 @@ from backpoint_repo.chunking import ChunkParameters
 from backpoint_repo.copying.contract import Watch
 from backpoint_repo.copying.resealed import Resealing
 from backpoint_repo.copying.verify import verify_copy
+from backpoint_repo.copying.verify_content import Pair
 from backpoint_repo.format import BLOCK_SIZE, LEAF_SIZE, Kind, object_key
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.point import Point
@@ -204,6 +205,33 @@ def test_problems_are_not_told_without_end(scene: Scene, other: Repository) -> N
         session.store_disk(DiskJob("disk0", empty), lambda _: None)
         copy = session.publish(time=None, label="")
     assert len(verify_copy(scene.source, other, point, copy)) == 20
+
+
+@pytest.mark.parametrize("verbatim", [True, False])
+def test_what_was_compared_beside_is_not_read_again(
+    scene: Scene, other: Repository, verbatim: bool
+) -> None:
+    """Rot that came to shared content since then is not seen; to what is new, it is."""
+    disk = random_disk(2 * LEAF_SIZE, 1, longest=99_999)
+    points, copies, target = [], [], scene.owned() if verbatim else other
+    for _ in range(2):
+        points.append(back_up(scene.source, "vm", disk))
+        if verbatim:
+            copies.append(scene.copy(points[-1]).point)
+        else:
+            copies.append(resealed(scene.source, other, points[-1]))
+        disk.write(LEAF_SIZE, random.Random(9).randbytes(50_000))
+    spoil_chunk(target, copies[1], 0)
+    beside = Pair(points[0], copies[0])
+    second = scene.source, target, points[1], copies[1]
+    assert verify_copy(*second, None, fail, beside) == []
+    assert len(verify_copy(*second)) == 1
+    fresh = reopened(target)
+    fresh.index.refresh()
+    leaf = fresh.disk_map(copies[1].disks[0]).leaf(1)
+    (place,) = fresh.index.copies(next(bytes(row) for row in leaf.ids if row.any()))
+    spoil(target, place.pack, place.offset + 30)
+    assert len(verify_copy(*second, None, fail, beside)) == 1
 
 
 def test_no_kind_of_object_is_left_behind(scene: Scene) -> None:

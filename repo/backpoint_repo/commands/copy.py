@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Final
 from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from backpoint_repo.catalog import PointSummary
-    from backpoint_repo.copying.copier import Copier, Outcome
+    from backpoint_repo.copying.copier import Copier
     from backpoint_repo.copying.report import Tally
 
-Row = tuple[str, ...]
 HELP: Final = "copy restore points to another repository"
-FAILED: Final = 1
 
 _DESCRIPTION: Final = """
 Copy the restore points that REPO2 has not yet; the repository there must have been made by `init`.
@@ -128,6 +126,7 @@ def _onto_media(args: argparse.Namespace, since: float) -> int:
 def _copy(args: argparse.Namespace, copier: Copier, since: float) -> int:
     from backpoint_repo.copying.plan import count_there, plan_missing
     from backpoint_repo.copying.report import Tally
+    from backpoint_repo.copying.telling import Telling, exit_code, outcome_row
     from backpoint_repo.progress import progress
     from backpoint_repo.retention.prune import chosen_vms
 
@@ -139,13 +138,13 @@ def _copy(args: argparse.Namespace, copier: Copier, since: float) -> int:
         _show(args, plan)
         return 0
     tally = Tally(count_there(copier.source, copier.target, vms, since))
-    telling = Telling()
+    telling = Telling(args)
     telling.unreadable(copier)
-    total = sum(point.size for point in plan)
+    total = sum(map(telling.bytes_to_pass, plan))
     rows = []
     with progress(f"copying to {args.to}", total, as_json=args.json) as advance:
         for point in plan:
-            outcome = telling.copied(args, copier, point, advance)
+            outcome = telling.copied(copier, point, advance)
             tally.count(outcome)
             rows.append(() if args.json else outcome_row(outcome))
     _report(args, rows, tally, time.monotonic() - began)
@@ -171,66 +170,6 @@ def opened_copier(args: argparse.Namespace, *, verify: bool) -> Copier:
     return Copier(source, target, verify=verify)
 
 
-class Telling:
-    """What is said while points are copied: each trouble once, failures at once."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    def unreadable(self, copier: Copier) -> None:
-        """Points that are no candidates, because nobody can tell what they are."""
-        for why in copier.unreadable.values():
-            self.tell(f"this point is not copied: {why}")
-
-    def tell(self, message: str) -> None:
-        """A warning, unless it was said before."""
-        from backpoint_repo.terminal import warn
-
-        if message not in self._said:
-            self._said.add(message)
-            warn(message)
-
-    def copied(
-        self,
-        args: argparse.Namespace,
-        copier: Copier,
-        point: PointSummary,
-        advance: Callable[[int], None],
-    ) -> Outcome:
-        """Copy one. advance: gets all of its bytes, whatever becomes of it. Raises as
-        `Copier.copy`."""
-        from backpoint_repo.copying.contract import Watch
-        from backpoint_repo.copying.report import outcome_record
-        from backpoint_repo.point_record import point_name
-        from backpoint_repo.terminal import print_record
-
-        left = point.size
-
-        def passed(size: int) -> None:
-            nonlocal left
-            left -= size
-            advance(size)
-
-        outcome = copier.copy(point, Watch(passed, self.tell))
-        advance(left)
-        for why in outcome.why:
-            name = f"{point_name(point)} ({point.point_id.hex()[:8]})"
-            self.tell(f"{name} {outcome.fate.value}: {why}")
-        if args.json:
-            print_record(outcome_record(outcome, verified=args.verify))
-        return outcome
-
-
-def exit_code(tally: Tally, copier: Copier) -> int:
-    """0 all is there, 1 some points are damaged, 4 some could not be read for now."""
-    from backpoint_repo.copying.copier import Fate
-    from backpoint_repo.errors import RepositoryError
-
-    if tally.fates[Fate.DAMAGED] or tally.fates[Fate.DIFFERS] or copier.unreadable:
-        return FAILED
-    return RepositoryError.exit_code if tally.fates[Fate.UNREACHED] else 0
-
-
 def _show(args: argparse.Namespace, plan: Sequence[PointSummary]) -> None:
     """What a run without --dry-run would copy."""
     from backpoint_repo.copying.report import planned_record
@@ -251,7 +190,10 @@ def _show(args: argparse.Namespace, plan: Sequence[PointSummary]) -> None:
     print_line(f"{counted(len(plan), 'point')} would be copied, of {total} in all")
 
 
-def _report(args: argparse.Namespace, rows: Sequence[Row], tally: Tally, duration_s: float) -> None:
+def _report(
+    args: argparse.Namespace, rows: Sequence[tuple[str, ...]], tally: Tally, duration_s: float
+) -> None:
+    from backpoint_repo.copying.telling import print_rows
     from backpoint_repo.sizes import counted, format_duration, format_size
     from backpoint_repo.terminal import print_line, print_record
 
@@ -267,32 +209,4 @@ def _report(args: argparse.Namespace, rows: Sequence[Row], tally: Tally, duratio
         f"read {format_size(tally.read)}, "
         f"new {format_size(tally.new)}, stored {format_size(tally.stored)}, "
         f"in {format_duration(duration_s)}"
-    )
-
-
-def print_rows(rows: Iterable[Row]) -> None:
-    """A table of what became of points."""
-    from backpoint_repo.terminal import Column, print_table
-
-    words, numbers = ("vm", "point", "id", "copy"), ("read", "new", "stored")
-    columns = [*map(Column, words), *(Column(word, right=True) for word in numbers)]
-    print_table([*columns, Column("")], rows)
-
-
-def outcome_row(outcome: Outcome) -> Row:
-    """Its line in the table."""
-    from backpoint_repo.point_selector import format_time
-    from backpoint_repo.sizes import format_size
-
-    copy = outcome.copied.point if outcome.copied else None
-    traffic = copy.traffic if copy else None
-    return (
-        outcome.point.vm,
-        format_time(outcome.point.time),
-        outcome.point.point_id.hex()[:8],
-        copy.point_id.hex()[:8] if copy else "",
-        format_size(traffic.read) if traffic else "",
-        format_size(traffic.new) if traffic else "",
-        format_size(traffic.stored) if traffic else "",
-        outcome.fate.value,
     )

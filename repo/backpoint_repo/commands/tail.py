@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backpoint_repo.catalog import PointSummary
-    from backpoint_repo.commands.copy import Telling
     from backpoint_repo.copying.copier import Copier, Outcome
     from backpoint_repo.copying.report import Tally
     from backpoint_repo.copying.tail import Standing, Tail, VmStanding
@@ -132,19 +131,19 @@ class _Rounds:
     with --json."""
 
     def __init__(self, args: argparse.Namespace, copier: Copier, tail: Tail) -> None:
-        from backpoint_repo.commands.copy import Telling
+        from backpoint_repo.copying.telling import Telling
 
         self._args = args
         self._copier = copier
         self._tail = tail
-        self._telling: Telling = Telling()
+        self._telling = Telling(args)
         self._live = sys.stderr.isatty() and not args.json
         self._shown = ""
         self._first = True
 
     def once(self) -> int:
         """One round; the exit code."""
-        from backpoint_repo.commands.copy import exit_code
+        from backpoint_repo.copying.telling import exit_code
 
         tally = self.run()
         if not self._args.json:
@@ -180,8 +179,9 @@ class _Rounds:
         from backpoint_repo.progress import progress
 
         self.clear()
-        with progress(f"copying {point_name(point)}", point.size, as_json=self._args.json) as shown:
-            return self._telling.copied(self._args, self._copier, point, shown)
+        name, total = f"copying {point_name(point)}", self._telling.bytes_to_pass(point)
+        with progress(name, total, as_json=self._args.json) as advance:
+            return self._telling.copied(self._copier, point, advance)
 
     def _tell(self, outcome: Outcome) -> None:
         from backpoint_repo.point_record import point_name

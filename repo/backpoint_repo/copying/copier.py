@@ -98,7 +98,8 @@ class Copier:
         return dict(self._source.catalog.broken)
 
     def copy(self, summary: PointSummary, watch: Watch) -> Outcome:
-        """One point, and never a half one.
+        """One point, and never a half one. The watch gets all bytes of its disks, and once more
+        where they are verified.
 
         Raises StoreUnavailable where nothing more can be copied, KeyFault.
         """
@@ -164,9 +165,9 @@ class Copier:
         if not self._verify:
             return Outcome(summary, Fate.COPIED, copied)
         with reading(self._target, copied.point, watch.tell):
-            why = verify_copy(
-                self._source, self._target, copied.original, copied.point, tell=watch.tell
-            )
+            shown = _ReadBack(watch)
+            both = copied.original, copied.point
+            why = verify_copy(self._source, self._target, *both, shown, watch.tell)
         if not why:
             return Outcome(summary, Fate.COPIED, copied)
         return Outcome(summary, Fate.DIFFERS, copied, (*why, self._taken_back(copied.point)))
@@ -204,6 +205,20 @@ class Copier:
         except StoreUnavailable:
             return False
         return True
+
+
+@dataclass(frozen=True)
+class _ReadBack:
+    """Shows verifying as more of the same bytes. A `PhaseProgress`."""
+
+    watch: Watch
+
+    def phase(self, name: str, total: int) -> None:
+        """Every disk is one."""
+
+    def advance(self, steps: int) -> None:
+        """Bytes of it."""
+        self.watch.advance(steps)
 
 
 def _way(source: Repository, target: Repository, *, verify: bool) -> CopyPoint:

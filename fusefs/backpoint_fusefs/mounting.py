@@ -40,6 +40,7 @@ from backpoint_fusefs.told_once import ToldOnce
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import RepositoryError, UsageError
 from backpoint_repo.repository import Repository
+from backpoint_repo.store.cached_store import settle
 
 _PREFETCH_SHARE: Final = 4
 """Prefetching may fill a quarter of the cache, so that it never drops what it just fetched."""
@@ -73,7 +74,10 @@ def serve_mount(plan: MountPlan, ready: Callable[[], None]) -> None:
     It ends by `umount`, SIGTERM or SIGINT. Raises UsageError where the kernel refuses, and what a
     store raises before the mount is made.
     """
-    trio.run(_serve, plan, ready)
+    try:
+        trio.run(_serve, plan, ready)
+    finally:
+        settle(plan.repository.sealed.store)
 
 
 async def _serve(plan: MountPlan, ready: Callable[[], None]) -> None:

@@ -12,16 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing
-from functools import partial
 from typing import Final, TypeVar
 
-from backpoint_repo.errors import ObjectDamaged, RepositoryError, UnknownFormat
+from backpoint_repo.errors import ObjectDamaged, UnknownFormat
 from backpoint_repo.format import FOLDERS, Kind
-from backpoint_repo.in_threads import in_threads
 from backpoint_repo.store.block_cache import BlockCache
-from backpoint_repo.store.block_file import BLOCK, Block
+from backpoint_repo.store.block_fetch import BlockFetch, cut_blocks
+from backpoint_repo.store.block_file import BLOCK
 from backpoint_repo.store.contract import Piece, Store, StoredObject, Tail
 
 _DATA: Final = f"{FOLDERS[Kind.DATA_PACK]}/"
@@ -30,8 +27,6 @@ _INDEX: Final = f"{FOLDERS[Kind.INDEX]}/"
 _WHOLE: Final = (f"{FOLDERS[Kind.POINT]}/", f"{FOLDERS[Kind.CATALOG]}/", _INDEX)
 _INDEX_MAX: Final = 64 << 10
 """Bytes of a segment; larger ones are kept decoded, and mapped (`segment_cache.py`)."""
-_RUN_MAX: Final = 8
-"""Blocks fetched with one ranged get at most."""
 _WINDOW: Final = 64
 """Blocks asked for at once at most, however much is wanted."""
 
@@ -40,7 +35,6 @@ _DISTRUSTED_S: Final = 60.0
 _DISTRUSTED_MAX: Final = 1024
 
 T = TypeVar("T")
-Blocks = dict[int, Block]
 
 
 class CachedStore:
@@ -51,9 +45,9 @@ class CachedStore:
         used, metadata is kept, and data is not."""
         self._inner = inner
         self._cache = cache
+        self._fetch = BlockFetch(inner, cache)
         self._keeps_data = keeps_data
         self._lock = threading.Lock()
-        self._in_flight: dict[tuple[str, int], Future[Block]] = {}
         self._distrusted: dict[str, float] = {}
 
     @property
@@ -73,7 +67,7 @@ class CachedStore:
     def delete(self, key: str) -> None:
         self._inner.delete(key)
         if _is_pack(key) or key.startswith(_WHOLE):
-            self._cache.lose(key)
+            self._fetch.lose(key)
 
     def size(self, key: str) -> int:
         if _is_pack(key) and (tail := self._cache.find_tail(key, 0)) is not None:
@@ -87,7 +81,7 @@ class CachedStore:
             return found
         data = self._inner.get(key)
         if not key.startswith(_INDEX) or len(data) <= _INDEX_MAX:
-            self._cache.keep(key, 0, _cut(data, to_end=True), lasting=True)
+            self._cache.keep(key, 0, cut_blocks(data, to_end=True), lasting=True)
         return data
 
     def get_tail(self, key: str, length: int) -> Tail:
@@ -129,7 +123,11 @@ class CachedStore:
             self._distrusted[key] = now
             if len(self._distrusted) > _DISTRUSTED_MAX:
                 del self._distrusted[next(iter(self._distrusted))]
-        return self._cache.lose(key)
+        return self._fetch.lose(key)
+
+    def settle(self) -> None:
+        """Wait until all that was fetched is kept, or given up."""
+        self._fetch.settle()
 
     def _window(
         self, key: str, numbers: range, offset: int, end: int
@@ -151,77 +149,17 @@ class CachedStore:
                 break
         if missing and not (lasting or self._keeps_data):
             return None
-        for number, block in self._fetch(key, missing).items():
+        for number, block in self._fetch.fetch(key, missing, lasting=lasting).items():
             start, stop = _within(number, offset, end)
             if block.data:
                 parts[number] = memoryview(block.data)[start:stop]
         return [parts[number] for number in sorted(parts)]
 
-    def _fetch(self, key: str, missing: Sequence[int]) -> Blocks:
-        """Blocks that are not here, each fetched by one of those who want it now."""
-        mine: dict[int, Future[Block]] = {}
-        others: dict[int, Future[Block]] = {}
-        with self._lock:
-            for number in missing:
-                promise = self._in_flight.get((key, number))
-                if promise is None:
-                    mine[number] = self._in_flight[key, number] = Future()
-                else:
-                    others[number] = promise
-        blocks: Blocks = {}
-        try:
-            self._fetch_mine(key, mine)
-            blocks.update((number, promise.result()) for number, promise in mine.items())
-        finally:
-            with self._lock:
-                for number, promise in mine.items():
-                    del self._in_flight[key, number]
-                    if not promise.done():
-                        promise.set_exception(_Abandoned())
-        for number, promise in others.items():
-            try:
-                blocks[number] = promise.result()
-            except _Abandoned:
-                blocks.update(self._fetch(key, [number]))
-        return blocks
-
-    def _fetch_mine(self, key: str, mine: dict[int, Future[Block]]) -> None:
-        """Keeps each promise, or raises."""
-        lasting = not key.startswith(_DATA)
-        for number, promise in mine.items():
-            # Somebody may have kept it between our looking for it and our promise.
-            part = self._cache.find(key, number, 0, BLOCK, lasting=lasting)
-            if part is not None:
-                promise.set_result(Block(part.data, part.last))
-        runs = plan_runs([number for number, promise in mine.items() if not promise.done()])
-        jobs = [partial(self._fetch_run, key, run, mine) for run in runs]
-        if len(jobs) == 1 or self.lanes == 1:
-            for job in jobs:
-                job()
-        elif jobs:
-            with closing(in_threads(jobs, threads=min(len(jobs), self.lanes))) as done:
-                for _ in done:
-                    pass
-
-    def _fetch_run(self, key: str, run: range, promises: dict[int, Future[Block]]) -> None:
-        wanted = len(run) * BLOCK
-        try:
-            data = self._inner.get_range(key, run.start * BLOCK, wanted)[:wanted]
-        except RepositoryError as error:
-            for number in run:
-                promises[number].set_exception(error)
-            raise
-        blocks = _cut(data, to_end=len(data) < wanted and bool(data or not run.start))
-        for at, number in enumerate(run):
-            promises[number].set_result(blocks[at] if at < len(blocks) else Block(b"", last=True))
-        # Promises are kept first: others need not wait for our disk.
-        self._cache.keep(key, run.start, blocks, lasting=not key.startswith(_DATA))
-
     def _fetch_tail(self, key: str, length: int) -> Tail:
         size, data = self._inner.get_tail(key, max(length, BLOCK))
         before = size - len(data)
         first = -(-before // BLOCK)
-        *whole, last = _cut(data[first * BLOCK - before :], to_end=True)
+        *whole, last = cut_blocks(data[first * BLOCK - before :], to_end=True)
         self._cache.keep(key, first, whole, lasting=not key.startswith(_DATA))
         self._cache.keep(key, first + len(whole), [last], lasting=True)
         if len(last.data) < min(length, size):
@@ -253,30 +191,11 @@ def reread(store: Store, key: str, read: Callable[[], T]) -> T:
     return read()
 
 
-class _Abandoned(Exception):
-    """Who promised a block was stopped; it says nothing about the block."""
-
-
-def plan_runs(numbers: Sequence[int]) -> list[range]:
-    """Ascending numbers of blocks, as runs of neighbours of at most 8."""
-    runs: list[range] = []
-    for number in numbers:
-        if runs and runs[-1].stop == number and len(runs[-1]) < _RUN_MAX:
-            runs[-1] = range(runs[-1].start, number + 1)
-        else:
-            runs.append(range(number, number + 1))
-    return runs
-
-
-def _cut(data: bytes, *, to_end: bool) -> list[Block]:
-    """Bytes from the start of a block on, as blocks. to_end: the object ends with them."""
-    view = memoryview(data)
-    blocks = [Block(view[at : at + BLOCK], last=False) for at in range(0, len(data), BLOCK)]
-    if not to_end:
-        return blocks
-    if blocks and len(blocks[-1].data) < BLOCK:
-        return [*blocks[:-1], Block(blocks[-1].data, last=True)]
-    return [*blocks, Block(b"", last=True)]
+def settle(store: Store) -> None:
+    """Wait until what was fetched is in the cache of the store, if it has one: before the process
+    ends at once."""
+    if isinstance(store, CachedStore):
+        store.settle()
 
 
 def _within(number: int, offset: int, end: int) -> tuple[int, int]:

@@ -47,6 +47,7 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
+        self.settle()
         self.cache = BlockCache(self.place / "cache" / "id" / "blocks", bytes(32), _LIMIT)
         self.cache.make()
         self.store = CachedStore(self.inner, self.cache)
@@ -112,7 +113,13 @@ class CacheModel(RuleBasedStateMachine):
     def within_its_limit(self) -> None:
         assert sum(size_on_disk(path.stat().st_size) for path in self._files()) <= _LIMIT
 
+    @rule()
+    def settle(self) -> None:
+        if hasattr(self, "store"):
+            self.store.settle()
+
     def _files(self) -> list[Path]:
+        self.store.settle()
         place = self.place / "cache" / "id" / "blocks"
         found = [path for name in (DATA, LASTING) for path in (place / name).iterdir()]
         return sorted(path for path in found if not path.is_symlink())

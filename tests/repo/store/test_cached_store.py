@@ -11,8 +11,9 @@ import pytest
 
 from backpoint_repo.errors import ObjectMissing, StoreUnavailable
 from backpoint_repo.store.block_cache import BlockCache
+from backpoint_repo.store.block_fetch import plan_runs
 from backpoint_repo.store.block_file import BLOCK
-from backpoint_repo.store.cached_store import CachedStore, plan_runs
+from backpoint_repo.store.cached_store import CachedStore
 from backpoint_repo.store.contract import StoredObject, Tail
 from counting_store import CountingStore
 
@@ -56,6 +57,7 @@ def test_neighbours_come_with_one_request_and_once(
         (key, 6 * BLOCK, 8 * BLOCK),
         (key, 14 * BLOCK, 6 * BLOCK),
     ]
+    store.settle()
     again = CachedStore(inner, store._cache)
     inner.asked.clear()
     assert again.get_range(key, 0, 20 * BLOCK) == pack
@@ -155,7 +157,8 @@ def test_readers_of_one_block_share_its_fetch(inner: CountingStore, store: Cache
         at for _, offset, length in inner.asked for at in range(offset, offset + length, BLOCK)
     ]
     assert sorted(blocks) == [number * BLOCK for number in range(6)]
-    assert store._in_flight == {}
+    store.settle()
+    assert store._fetch._in_flight == {}
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("away"), ObjectMissing("gone")])
@@ -194,7 +197,8 @@ def test_who_waits_for_a_reader_that_is_stopped_reads_itself(
             store.get_range(PACK, 0, 2 * BLOCK)
         for at, found in zip((0, 9, 99, BLOCK), waiting, strict=True):
             assert found.result() == pack[at : at + BLOCK]
-    assert store._in_flight == {}
+    store.settle()
+    assert store._fetch._in_flight == {}
 
 
 def test_who_reads_data_once_uses_the_cache_and_does_not_fill_it(
@@ -208,6 +212,7 @@ def test_who_reads_data_once_uses_the_cache_and_does_not_fill_it(
         assert once.get_range(PACK, 5, 99) == pack[5:104]
     assert inner.asked == [(PACK, 5, 99)] * 2
     store.get_range(PACK, 0, BLOCK)
+    store.settle()
     inner.asked.clear()
     assert once.get_range(PACK, 5, 99) == pack[5:104]
     assert inner.asked == []

@@ -51,6 +51,11 @@ class Exclusions:
 def read_exclusions(sealed: SealedStore) -> Exclusions:
     """All trash and damage objects of a repository. Raises as `read_trash`."""
     trash = read_trash(sealed)
+    return replace(read_marks(sealed), epoch=trash.newest, trashed=trash.packs)
+
+
+def read_marks(sealed: SealedStore) -> Exclusions:
+    """All damage objects alone: for who reads, and refers to nothing of it."""
     damaged, unreadable = set[tuple[bytes, PackRef]](), []
     for name, rows in sealed.each(sealed.names(Kind.DAMAGE), partial(_marks, sealed)):
         try:
@@ -62,7 +67,7 @@ def read_exclusions(sealed: SealedStore) -> Exclusions:
             continue
         except (ObjectDamaged, UnknownFormat) as error:
             unreadable.append(str(error))
-    return Exclusions(trash.newest, trash.packs, frozenset(damaged), tuple(unreadable))
+    return Exclusions(damaged=frozenset(damaged), unreadable=tuple(unreadable))
 
 
 def mark_damaged(sealed: SealedStore, copies: Iterable[tuple[bytes, PackRef]], now: float) -> None:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from backpoint_repo.collecting.blob_source import BlobSource
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
-from backpoint_repo.exclusions import Exclusions, read_exclusions
+from backpoint_repo.exclusions import read_marks
 from backpoint_repo.format import BLOB_OVERHEAD, Kind, object_key
 from backpoint_repo.healing.sealed_copy import CopyReader, SealedCopy
 from backpoint_repo.index import ids_of
@@ -65,8 +65,10 @@ class VerbatimFetch:
         self._sealed = repository.sealed
         self._nodes = repository.nodes
         self._index = repository.index.fork()
-        self._damaged = read_exclusions(repository.sealed).damaged
-        self._index.exclude(Exclusions(damaged=self._damaged))
+        # Trash still reads, and a repository whose trash cannot be read is one to be copied.
+        marks = read_marks(repository.sealed)
+        self._damaged = marks.damaged
+        self._index.exclude(marks)
         self._singly = CopyReader(repository.sealed)
         self._lanes = max(2, min(repository.sealed.store.lanes, _LANES_MAX))
         self._workers = ThreadPoolExecutor(self._lanes, "fetch")

@@ -240,6 +240,14 @@ def test_another_copy_is_taken_where_one_is_bad(scene: Scene) -> None:
     scene.assert_same(scene.copy(point).point, disk)
 
 
+def test_a_source_whose_trash_cannot_be_read_is_copied(scene: Scene) -> None:
+    """Nothing can be backed up to it any more: then it is time."""
+    disk = random_disk(MIB, 1)
+    point = back_up(scene.source, "vm", disk)
+    scene.source.sealed.store.put(f"trash/{1:016x}", [b"garbage"])
+    scene.assert_same(scene.copy(point).point, disk)
+
+
 def test_a_pack_that_is_gone(scene: Scene) -> None:
     point = back_up(scene.source, "vm", random_disk(MIB, 1))
     here = scene.source.sealed.store

@@ -56,6 +56,10 @@ class NoSuffixes(RepositoryError):
     """The store gives no last bytes of an object; its size must be asked for first."""
 
 
+class NoRanges(RepositoryError):
+    """The answer is not marked as a part, as HTTP allows; the whole must be asked for."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """status: 0 where there was none. code: of a body that is an object store's error, else ""."""
@@ -96,6 +100,8 @@ def sorted_fault(error: Exception, doing: Doing, key: str, address: str) -> Back
         return _refused(request, answer)
     if type(error).__name__ == "NotSupportedError":
         return NoSuffixes(request.failed("the store does not know this request"))
+    if "source: NotPartial" in answer.text:
+        return NoRanges(request.failed("the store gives no parts of objects"))
     return _broken_off(request, answer.text)
 
 
@@ -200,8 +206,6 @@ def _broken_off(request: _Request, text: str) -> StoreUnavailable:
     if "dns error" in text:
         why = "its name cannot be resolved; check AWS_ENDPOINT_URL and this machine's name service"
         fault.final = StoreMisconfigured(request.failed(why))
-    if "NotPartial" in text:
-        fault.final = StoreMisconfigured(request.failed(f"{_NO_STORE}, or it knows no ranges"))
     # All of these are errors of making the connection.
     fault.arrived = "kind: Connect," not in text
     return fault
@@ -294,7 +298,6 @@ _PASSING_MARKS: Final = (
     ("TimedOut", "nothing came of an answer in time"),
     ("kind: Timeout", "nothing came of an answer in time"),
     ("UnexpectedRange", "it answered with another part than was asked for"),
-    ("NotPartial", "it answered with another part than was asked for"),
     ("HostUnreachable", "its host cannot be reached"),
     ("NetworkUnreachable", "there is no network"),
 )

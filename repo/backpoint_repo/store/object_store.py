@@ -21,6 +21,7 @@ from backpoint_repo.store.detached_call import interruptible
 from backpoint_repo.store.object_client import ObjectClient
 from backpoint_repo.store.object_faults import (
     Doing,
+    NoRanges,
     NoSuffixes,
     OutOfRange,
     Taken,
@@ -128,9 +129,8 @@ class ObjectStore:
             return Tail(self.size(key), b"")
         try:
             return self._get(key, {"suffix": length})
-        except OutOfRange:
-            return Tail(self.size(key), b"")
-        except NoSuffixes:
+        except (OutOfRange, NoSuffixes):
+            # Some say that more than there is cannot be had, which others say of an empty object.
             size = self.size(key)
             return Tail(size, self.get_range(key, max(0, size - length), length))
 
@@ -151,7 +151,12 @@ class ObjectStore:
                 "read", key, lambda: self._take(key, wanted, at.get(bucket, key, options=options))
             )
 
-        return self._retries.run(attempt)
+        try:
+            return self._retries.run(attempt)
+        except NoRanges:
+            whole = self._get(key, None)
+        start, end = _span(wanted, whole.size)
+        return Tail(whole.size, whole.data[start:end])
 
     def _take(self, key: str, wanted: Wanted, found: Any) -> Tail:
         """found: the library's answer, whose body is still on its way."""

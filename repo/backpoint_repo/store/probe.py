@@ -176,8 +176,8 @@ def _read(store: Store, key: str) -> bytes | None:
 
 def _unfit(store: Store, missing: str) -> StoreUnfit:
     return StoreUnfit(
-        f"{store.address} cannot be written to as a repository: it lacks {missing}; what is in it "
-        "can be read"
+        f"{store.address} cannot be written to as a repository: it lacks {missing}; nothing was "
+        "written to it"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,6 +18,8 @@ COLLECT_BYTES: Final = 834e6
 """Of that many chunks; `tools/bench/RESULTS.md`, "Lifecycle", of 2026-11-22, a loaded machine."""
 PAGE_S: Final = 0.1
 """Assumed: what one answer of a listing takes."""
+PAGES_AT_ONCE: Final = 16
+"""`ObjectStore` asks for a long listing in so many parts."""
 GIB, TIB = float(1 << 30), float(1 << 40)
 
 
@@ -61,7 +64,7 @@ def splits_table(
         dollars = sum(prices.of(days[step]) for step in STEPS) * fleet.repositories
         kept = prices.of_storage(held.stored) * fleet.repositories
         share = held.chunks / MEASURED_CHUNKS
-        listing = (pages(held.packs) + pages(held.node_packs)) * PAGE_S
+        listing = sum(listing_s(packs) for packs in (held.packs, held.node_packs))
         yield (
             f"| {fleet.repositories} | {fleet.chunk >> 10} KiB | {held.chunks / 1e6:,.1f} M "
             f"| {held.index / GIB:,.1f} GiB | {backup_memory(held, memory) / GIB:,.1f} GiB "
@@ -69,6 +72,11 @@ def splits_table(
             f"| {share * COLLECT_S / 60:,.1f} min "
             f"| {share * COLLECT_BYTES / GIB:,.1f} GiB | ${dollars:,.2f} | ${kept:,.0f} |"
         )
+
+
+def listing_s(keys: int) -> float:
+    """Seconds; the first page tells whether there are more."""
+    return PAGE_S * (1 + math.ceil((pages(keys) - 1) / PAGES_AT_ONCE))
 
 
 def backup_memory(held: Contents, memory: Footprint) -> float:

@@ -9,7 +9,7 @@ from backpoint_repo.key_slots import add_slot, list_slots, revoke_slot
 from backpoint_repo.repository import Passphrase, open_repository
 from backpoint_repo.store.local import LocalStore
 from command_line import CommandLine, opened
-from small_repository import CHEAP, NOON, PASSPHRASE, assert_clean, read_disk
+from small_repository import CHEAP, NOON, PASSPHRASE, assert_clean, new_repository, read_disk
 
 SECOND = "battery staple"
 
@@ -60,7 +60,6 @@ def test_what_makes_no_replica(agent: CommandLine) -> None:
     assert "not empty" in agent.run(*to_there, code=UsageError.exit_code).error
     assert [path.name for path in there.iterdir()] == ["notes.txt"]
     other = agent.folder / "other"
-    owner = agent.having(BACKPOINT_PASSPHRASE="first")
-    owner.run("-r", other, "init")
+    new_repository(LocalStore(other))
     said = agent.run("-r", other, "init", "--like", agent.repo, code=UsageError.exit_code)
     assert "another repository" in said.error

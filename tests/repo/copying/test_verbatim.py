@@ -125,7 +125,7 @@ def test_nothing_is_stored_twice(scene: Scene) -> None:
 
 def test_an_increment_costs_what_changed(scene: Scene) -> None:
     """Of the rest not even the map is read."""
-    disk = random_disk(8 * LEAF_SIZE, 1, extents=40, longest=99_999)
+    disk = random_disk(4 * LEAF_SIZE, 1, extents=20, longest=99_999)
     first = back_up(scene.source, "vm", disk)
     copied = scene.copy(first).point
     changed = scribble(disk, random.Random(2), 3, 100_000)
@@ -135,7 +135,7 @@ def test_an_increment_costs_what_changed(scene: Scene) -> None:
     assert copy.traffic.read < 3 * second.traffic.stored + 4 * 20_000
     assert copy.parent == copied.point_id
     scene.assert_same(copy, disk)
-    scene.assert_same(copied, random_disk(8 * LEAF_SIZE, 1, extents=40, longest=99_999))
+    scene.assert_same(copied, random_disk(4 * LEAF_SIZE, 1, extents=20, longest=99_999))
 
 
 def test_a_disk_that_grew_and_a_base_that_is_gone(scene: Scene) -> None:
@@ -347,7 +347,7 @@ def test_a_copy_that_was_revoked_is_not_published(scene: Scene) -> None:
 @pytest.mark.parametrize(("moment", "stays"), [(BEFORE, True), (AFTER, False)])
 def test_a_failure_at_any_call_makes_no_half_point(moment: str, stays: bool) -> None:
     """The next try finds what was stored; nothing is there twice."""
-    disk = random_disk(LEAF_SIZE, 1, extents=3, longest=40_000)
+    disk = random_disk(LEAF_SIZE, 1, extents=2, longest=40_000)
     scene = Scene()
     point = back_up(scene.source, "vm", disk)
     counting = FailingStore(empty_replica(scene), 0, unplugged)

@@ -107,8 +107,22 @@ from config_text import OF_MAIN, VALID, with_job, with_vcenter, wrong
             "f:6: vcenters.main.address: has the port 70000; ports are 1 to 65535",
         ),
         (
-            VALID.replace('"/srv/backpoint"', '"s3://bucket"'),
-            "f:2: repository.path: must be a directory of this machine, not an address",
+            VALID.replace('"/srv/backpoint"', '"s3://bucket//x"'),
+            "f:2: repository.path: is no place of a repository: 's3://bucket//x': "
+            "there is nothing between two slashes",
+        ),
+        (
+            VALID + '[store]\naccess_key_id = "a"\nsecret_access_key = "AKIA"',
+            "f:14: store.secret_access_key: secrets do not stand in this file; say where it is: "
+            '{ file = "..." }, { command = "..." } or { environment = "..." }',
+        ),
+        (
+            VALID + '[store]\naccess_key_id = "AKIA"',
+            "f:13: store.access_key_id: needs a secret_access_key beside it",
+        ),
+        (
+            VALID + '[[store.at]]\naddress = "/srv/other"',
+            "f:13: store.at[0].address: must begin with s3://, gs:// or az://",
         ),
         (
             VALID.replace('"agent.credential"', '"x"\npassphrase.file = "y"'),

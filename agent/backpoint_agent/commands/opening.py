@@ -9,7 +9,6 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backpoint_agent.secret_reading import read_secret
@@ -22,7 +21,7 @@ from backpoint_repo.config import read_config
 from backpoint_repo.credential import read_credential
 from backpoint_repo.opening import credential_from
 from backpoint_repo.segment_cache import cache_place
-from backpoint_repo.store.local import LocalStore
+from backpoint_repo.store.address import open_store
 
 if TYPE_CHECKING:
     from backpoint_agent.jobs.office import Office
@@ -40,7 +39,7 @@ def connect(settings: Settings, name: str, stop: Stop) -> VCenter:
 
 def open_repository(settings: Settings) -> repository.Repository:
     """Open the repository as the configuration says. Raises KeyFault and what opening raises."""
-    store = LocalStore(Path(settings.repository.path))
+    store = open_store(settings.repository.path, os.environ, settings.store.tables())
     read_config(store)
     caches = cache_place(os.environ)
     return repository.open_repository(store, _credential(settings), caches=caches)

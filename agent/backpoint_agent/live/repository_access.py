@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from backpoint_agent.secret_reading import read_secret
@@ -19,7 +18,7 @@ from backpoint_repo.config import read_config
 from backpoint_repo.opening import CREDENTIAL, REPOSITORY, credential_from, owner_source
 from backpoint_repo.repository import Passphrase, Repository, open_repository
 from backpoint_repo.segment_cache import cache_place
-from backpoint_repo.store.local import LocalStore
+from backpoint_repo.store.address import open_store
 
 _PASSPHRASE: Final = "BACKPOINT_PASSPHRASE"
 
@@ -39,7 +38,7 @@ class RepositoryAccess:
 
         Raises KeyFault, UsageError, and what opening raises.
         """
-        store = LocalStore(Path(self.path))
+        store = open_store(self.path, self.environment)
         read_config(store)
         credential = credential_from(self.environment)
         opened = open_repository(store, credential, caches=cache_place(self.environment))

@@ -32,13 +32,14 @@ from backpoint_agent.settings.live import LiveSettings
 from backpoint_agent.settings.references import reference_mistakes
 from backpoint_agent.settings.secret import SecretSettings
 from backpoint_agent.settings.section import KeyPath, Section
+from backpoint_agent.settings.store import StoreSettings
 from backpoint_agent.settings.values import (
     Address,
     Count,
-    Directory,
     LocalPath,
     MachineUuid,
     Port,
+    RepositoryPlace,
     Seconds,
     TableName,
     Text,
@@ -68,6 +69,7 @@ __all__ = [
     "Section",
     "Selection",
     "Settings",
+    "StoreSettings",
     "TransportName",
     "TransportSettings",
     "VCenterSettings",
@@ -106,7 +108,8 @@ class RepositorySettings(Section):
     """Where to, and the agent's credential (a file) or the owner's passphrase; with neither, what
     the environment names as for every other command."""
 
-    path: Directory
+    path: RepositoryPlace
+    """A directory, or the address of a bucket and a prefix in it."""
     credential: LocalPath | None = None
     passphrase: SecretSettings | None = None
 
@@ -226,6 +229,7 @@ class Settings(Section):
     state: LocalPath = Path("/var/lib/backpoint")
     """Ledger, locks and run records; private to the user who runs the agent."""
     repository: RepositorySettings
+    store: StoreSettings = StoreSettings()
     vcenters: Annotated[
         dict[TableName, VCenterSettings], Field(min_length=1), AfterValidator(_named_vcenters)
     ]

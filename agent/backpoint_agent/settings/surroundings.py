@@ -21,6 +21,7 @@ from typing import Final
 from backpoint_agent.cron import dues_after
 from backpoint_agent.schedule import starts_in_window
 from backpoint_agent.settings.model import Job, MailSettings, SecretSettings, Settings, VddkSettings
+from backpoint_repo.store.place import is_address
 
 _STARTS_TRIED: Final = 400
 """More than a year of nights, so that a window on some weekdays only has had its chance."""
@@ -30,7 +31,7 @@ def find_doubts(settings: Settings, now: datetime, environment: Mapping[str, str
     """Each one sentence that begins with its key. now: in the local zone."""
     return [
         *_state_doubts(settings.state),
-        *_repository_doubts(settings),
+        *_repository_doubts(settings, environment),
         *_vcenter_doubts(settings, environment),
         *_job_doubts(settings, now, environment),
         *_transport_doubts(settings),
@@ -50,14 +51,29 @@ def _state_doubts(folder: Path) -> Iterator[str]:
         yield f"state: {folder} belongs to user {found.st_uid}, and you are user {os.geteuid()}"
 
 
-def _repository_doubts(settings: Settings) -> Iterator[str]:
+def _repository_doubts(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     repository = settings.repository
-    if not Path(repository.path).is_dir():
+    if is_address(repository.path):
+        yield from _store_doubts(settings, environment)
+    elif not Path(repository.path).is_dir():
         yield f"repository.path: there is no folder {repository.path}"
     if repository.credential is not None:
         yield from _secret_file_doubts("repository.credential", repository.credential)
     elif repository.passphrase is None:
         yield "repository: no credential; the agent will look for one in its environment"
+
+
+def _store_doubts(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
+    store = settings.store
+    for key, table in (("store", store), *((f"store.at.{n}", t) for n, t in enumerate(store.at))):
+        if table.secret_access_key is not None:
+            yield from _secret_doubts(
+                f"{key}.secret_access_key", table.secret_access_key, environment
+            )
+        if table.session_token is not None:
+            yield from _secret_doubts(f"{key}.session_token", table.session_token, environment)
+        if table.ca_file is not None:
+            yield from _authority_doubts(f"{key}.ca_file", table.ca_file)
 
 
 def _vcenter_doubts(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from backpoint_agent.cron import BadCron, check_cron
 from backpoint_agent.settings.section import mistake
 from backpoint_repo.errors import UsageError
 from backpoint_repo.sizes import format_size, parse_duration, parse_size
+from backpoint_repo.store.place import BucketPlace, parse_place
 
 FOLDER: Final = "folder"
 """Key of the validation context: the folder that relative paths are relative to."""
@@ -54,10 +55,22 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context[FOLDER]) / expanded if info.context else expanded
 
 
-def _directory(text: str, info: ValidationInfo) -> str:
-    if "://" in text:
-        raise mistake("must be a directory of this machine, not an address")
-    return str(_absolute(Path(text), info))
+def _repository(text: str, info: ValidationInfo) -> str:
+    try:
+        place = parse_place(text)
+    except UsageError as error:
+        raise mistake(f"is no place of a repository: {error}") from None
+    return place.address if isinstance(place, BucketPlace) else str(_absolute(place, info))
+
+
+def _bucket(text: str) -> str:
+    try:
+        place = parse_place(text)
+    except UsageError as error:
+        raise mistake(f"is no address of a bucket: {error}") from None
+    if not isinstance(place, BucketPlace):
+        raise mistake("must begin with s3://, gs:// or az://")
+    return place.address
 
 
 def _address(text: str) -> str:
@@ -156,7 +169,8 @@ Text = Annotated[str, AfterValidator(_one_line)]
 Texts = tuple[Text, ...]
 TableName = Annotated[Text, AfterValidator(_table_name)]
 LocalPath = Annotated[Path, BeforeValidator(_line_first), AfterValidator(_absolute)]
-Directory = Annotated[Text, AfterValidator(_directory)]
+RepositoryPlace = Annotated[Text, AfterValidator(_repository)]
+BucketAddress = Annotated[Text, AfterValidator(_bucket)]
 Address = Annotated[Text, AfterValidator(_address)]
 Thumbprint = Annotated[Text, AfterValidator(_thumbprint)]
 Rate = Annotated[Text, AfterValidator(_rate)]

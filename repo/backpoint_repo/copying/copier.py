@@ -22,6 +22,7 @@ from backpoint_repo.copying.plan import Stock, base_of
 from backpoint_repo.copying.resealed import Resealing
 from backpoint_repo.copying.verbatim import copy_point_verbatim
 from backpoint_repo.copying.verify import verify_copy
+from backpoint_repo.copying.verify_content import Pair
 from backpoint_repo.errors import (
     NotARepository,
     ObjectDamaged,
@@ -84,6 +85,8 @@ class Copier:
         self._there: dict[bytes, bytes] = {}
         self._read: dict[bytes, PointSummary] = {}
         self._looked = -math.inf
+        self._verified: dict[str, Pair] = {}
+        """Of each VM the last copy found good: what the next shares with it is not read again."""
 
     def look(self) -> None:
         """Learn which points there are in either. Raises what a store raises."""
@@ -167,8 +170,10 @@ class Copier:
         with reading(self._target, copied.point, watch.tell):
             shown = _ReadBack(watch)
             both = copied.original, copied.point
-            why = verify_copy(self._source, self._target, *both, shown, watch.tell)
+            beside = self._verified.get(copied.point.vm)
+            why = verify_copy(self._source, self._target, *both, shown, watch.tell, beside)
         if not why:
+            self._verified[copied.point.vm] = Pair(*both)
             return Outcome(summary, Fate.COPIED, copied)
         return Outcome(summary, Fate.DIFFERS, copied, (*why, self._taken_back(copied.point)))
 

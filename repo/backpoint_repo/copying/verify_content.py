@@ -99,8 +99,13 @@ class _Side:
         self.reader = ImageReader(self._map, chunks, ChunkCache(_CACHE_BYTES))
 
     def shares(self, leaf: int) -> bool:
-        """Whether the other point has the very same leaf."""
-        return self._beside is not None and self._beside.leaf_id(leaf) == self._map.leaf_id(leaf)
+        """Whether the other point has the very same leaf. What is gone of it is not shared."""
+        if self._beside is None:
+            return False
+        try:
+            return self._beside.leaf_id(leaf) == self._map.leaf_id(leaf)
+        except _FAULTS:
+            return False
 
     def data(self, offset: int, length: int) -> list[tuple[int, int]]:
         """(start, end) of what is no hole."""

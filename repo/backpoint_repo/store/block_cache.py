@@ -29,6 +29,7 @@ from backpoint_repo.errors import UsageError
 from backpoint_repo.private_folder import PRIVATE, make_private_folder
 from backpoint_repo.store.block_eviction import CacheFile, plan_eviction, size_on_disk
 from backpoint_repo.store.block_file import (
+    FILE_SIZE_MAX,
     PRINT_SIZE,
     Block,
     NotBelieved,
@@ -37,6 +38,7 @@ from backpoint_repo.store.block_file import (
     open_block,
     read_block,
 )
+from backpoint_repo.store.direct_writer import DirectWriter
 from backpoint_repo.store.held_bytes import (
     PATIENCE_S,
     Busy,
@@ -81,6 +83,7 @@ class BlockCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._told: set[str] = set()
+        self._writer = DirectWriter(FILE_SIZE_MAX)
         self._rests_until = {"read": 0.0, "write": 0.0}
         self.dropped = 0
 
@@ -198,16 +201,8 @@ class BlockCache:
     def _write(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
         """Not made durable: what a crash tears is not believed."""
         unfinished = path.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(unfinished, flags, 0o600)
         try:
-            try:
-                if os.writev(descriptor, parts) != sum(map(len, parts)):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-                now = self._clock()
-                os.utime(descriptor, (now, now))
-            finally:
-                os.close(descriptor)
+            self._writer.write(unfinished, parts, self._clock())
             os.rename(unfinished, path)
         except BaseException:  # of whatever kind: it must not stay
             with contextlib.suppress(OSError):

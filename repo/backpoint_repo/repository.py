@@ -23,7 +23,6 @@ from backpoint_repo.errors import (
     ObjectDamaged,
     ObjectExists,
     ObjectMissing,
-    RepositoryError,
     StoreUnavailable,
     UsageError,
 )
@@ -126,15 +125,16 @@ def create_repository(
     _refuse_existing(store)
     # The slot first: a configuration that nobody can open would make a place unusable.
     slot = add_slot(sealed, passphrase.text, "first passphrase", cost or ScryptCost(), clock())
+    encoded = config.encode(keyring.config_key)
     try:
-        store.put(CONFIG_KEY, [config.encode(keyring.config_key)])
-    except RepositoryError as error:
-        # Left behind, it would be a stranger's slot in whatever repository is here.
-        with contextlib.suppress(StoreUnavailable):
-            sealed.delete(Kind.SLOT, slot.slot_id)
-        if isinstance(error, ObjectExists):
+        store.put(CONFIG_KEY, [encoded])
+    except ObjectExists:
+        # Ours, where only the answer to an earlier try was lost. Where the store did not answer at
+        # all the slot stays: it may be needed, and else the next who makes one here drops it.
+        if store.get(CONFIG_KEY) != encoded:
+            with contextlib.suppress(StoreUnavailable):
+                sealed.delete(Kind.SLOT, slot.slot_id)
             raise UsageError(f"there is a repository at {store.address} already") from None
-        raise
     with contextlib.suppress(StoreUnavailable):
         drop_strange_slots(sealed)
     return Repository(sealed, config, clock)

@@ -14,6 +14,7 @@ from backpoint_repo.errors import (
     KeyFault,
     NotARepository,
     ObjectDamaged,
+    StoreUnavailable,
     UnknownFormat,
     UsageError,
     WrongPassphrase,
@@ -24,7 +25,16 @@ from backpoint_repo.record import Record, encode_record
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
 from backpoint_repo.store.contract import Store
 from backpoint_repo.store.memory import MemoryStore
-from small_repository import CHEAP, PASSPHRASE, SMALL_CHUNKS, as_agent, keys_of, new_repository
+from faults.failing_store import AFTER, FailingStore
+from small_repository import (
+    CHEAP,
+    PASSPHRASE,
+    SMALL_CHUNKS,
+    as_agent,
+    assert_clean,
+    keys_of,
+    new_repository,
+)
 
 MAC_END = HEADER.size + 32
 
@@ -67,6 +77,19 @@ def test_of_two_made_at_once_the_loser_leaves_no_slot() -> None:
     with pytest.raises(UsageError):
         create_repository(store, Passphrase("loser"), SMALL_CHUNKS, cost=CHEAP)
     assert len(keys_of(store, Kind.SLOT)) == 1
+
+
+def test_a_configuration_whose_answer_was_lost_can_be_opened() -> None:
+    """It may have arrived: then the place must not be one that nobody can open."""
+    store = MemoryStore()
+
+    def unplugged() -> None:
+        raise StoreUnavailable("unplugged")
+
+    failing = FailingStore(store, 2, unplugged, AFTER, only=frozenset({"put"}))
+    with pytest.raises(StoreUnavailable):
+        new_repository(failing)
+    assert_clean(open_repository(store, PASSPHRASE))
 
 
 def test_wrong_keys(repository: Repository) -> None:

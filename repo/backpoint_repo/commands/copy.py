@@ -30,9 +30,9 @@ credentials will do for both.
 
 A copy has an id of its own and all else of the original: time, label, configuration, what the agent
 recorded, and its repository and id (`backpoint show`), so that a point is never copied twice,
-whichever way it goes. Not copied are holds, proofs, and what a collector would take. Interrupted, a
-copy leaves whole points only, the oldest of each VM first; the next run goes on from there and
-finds again what was stored of the point under way.
+whichever way it goes. Holds and proofs are not copied. Interrupted, a copy leaves whole points
+only, the oldest of each VM first; the next run goes on from there and finds again what was stored
+of the point under way.
 
 With --media REPO2 is a new folder that is written once, one file after the other, and becomes a
 repository for immutable media (a disc image, a sealed disk) with its own index inside: mounted read

@@ -22,6 +22,16 @@ from backpoint_repo.errors import (
     StoreUnavailable,
     StoreUnfit,
 )
+from backpoint_repo.store.object_codes import (
+    CREDENTIAL_FAULTS,
+    FORBIDDEN_CODES,
+    FULL_CODES,
+    MISSING_CODES,
+    NO_BUCKET_CODES,
+    PASSING_CODES,
+    PASSING_STATUS,
+    REGION_CODES,
+)
 
 Doing = Literal["read", "list", "write", "delete"]
 
@@ -130,15 +140,15 @@ def temporary(doing: Doing, key: str, address: str, why: str) -> Temporary:
 def _refused(request: _Request, answer: Answer) -> BackpointError:
     """It answered, with an error."""
     said = answer.code or f"status {answer.status}"
-    if answer.status == 404 or answer.code in _MISSING_CODES:
+    if answer.status == 404 or answer.code in MISSING_CODES:
         return _absent(request, answer)
-    if answer.code in _CREDENTIAL_FAULTS:
-        return StoreDenied(request.failed(f"{_CREDENTIAL_FAULTS[answer.code]} ({said})"))
-    if answer.status == 507 or answer.code in _FULL_CODES:
+    if answer.code in CREDENTIAL_FAULTS:
+        return StoreDenied(request.failed(f"{CREDENTIAL_FAULTS[answer.code]} ({said})"))
+    if answer.status == 507 or answer.code in FULL_CODES:
         return StoreFull(request.failed(f"no space is left there, or none for us ({said})"))
-    if answer.code in _REGION_CODES or answer.status in (301, 302, 307, 308):
+    if answer.code in REGION_CODES or answer.status in (301, 302, 307, 308):
         return StoreMisconfigured(request.failed(_other_region(answer)))
-    if answer.code in _PASSING_CODES or answer.status in _PASSING_STATUS:
+    if answer.code in PASSING_CODES or answer.status in PASSING_STATUS:
         busy = Temporary(request.failed(f"it is busy or has a fault of its own ({said})"))
         busy.there = bool(answer.code)
         return busy
@@ -148,7 +158,7 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
         return OutOfRange(request.failed("the object ends before that"))
     if answer.status == 401:
         return StoreDenied(request.failed(f"it does not accept the credentials ({said})"))
-    if answer.status in (403, 405) or answer.code in _FORBIDDEN_CODES:
+    if answer.status in (403, 405) or answer.code in FORBIDDEN_CODES:
         return _forbidden(request, said)
     if answer.status == 501 and request.doing == "write":
         return StoreUnfit(request.failed("it does not know put-if-absent (NotImplemented)"))
@@ -163,7 +173,7 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
 
 def _absent(request: _Request, answer: Answer) -> BackpointError:
     of_bucket = request.doing in ("list", "write")
-    if answer.code in _NO_BUCKET_CODES or (of_bucket and answer.code):
+    if answer.code in NO_BUCKET_CODES or (of_bucket and answer.code):
         return StoreMisconfigured(f"{request.address}: there is no such bucket")
     # The answer to HEAD has no text; any other one without a code is of some web server.
     if of_bucket or not (answer.code or _EMPTY.match(answer.text)):
@@ -238,41 +248,6 @@ _NO_STORE: Final = "what answers there is no object store; check AWS_ENDPOINT_UR
 _NO_CREDENTIALS: Final = (
     "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
-_NO_BUCKET_CODES: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
-_MISSING_CODES: Final = {*_NO_BUCKET_CODES, "NoSuchKey", "NoSuchVersion", "BlobNotFound"}
-_CREDENTIAL_FAULTS: Final = {
-    "InvalidAccessKeyId": "it does not know the access key; check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
-    "InvalidSecurity": "the credentials are wrong",
-    "AuthenticationFailed": "the credentials are wrong",
-    "InvalidAuthenticationInfo": "the credentials are wrong",
-    "InvalidToken": "the session token is wrong; check AWS_SESSION_TOKEN",
-    "ExpiredToken": "the credential has expired, get a new one",
-    "ExpiredTokenException": "the credential has expired, get a new one",
-    "TokenRefreshRequired": "the credential has expired, get a new one",
-    "RequestTimeTooSkewed": "set this machine's clock, it is too far from the store's",
-    "RequestExpired": "set this machine's clock, it is too far from the store's",
-    "AccountProblem": "there is a problem with the account",
-    "NotSignedUp": "the account has no object store",
-}
-_FORBIDDEN_CODES: Final = {
-    *("AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "MethodNotAllowed"),
-    *("AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "ObjectLocked"),
-}
-_FULL_CODES: Final = {
-    *("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioQuotaExceeded"),
-    *("XMinioAdminBucketQuotaExceeded", "AccountStorageLimitExceeded"),
-}
-_REGION_CODES: Final = {
-    *("AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "Redirect"),
-    *("IllegalLocationConstraintException", "InvalidRegion", "InvalidLocationConstraint"),
-}
-_PASSING_CODES: Final = {
-    *("SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "ServerBusy", "Busy"),
-    *("InternalError", "RequestTimeout", "OperationTimedOut", "TooManyRequests", "Throttling"),
-    *("IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "RequestLimitExceeded"),
-}
-_PASSING_STATUS: Final = {408, 425, 429, 500, 502, 503, 504, *range(520, 531)}
 _WRONG_MARKS: Final = (
     ("BadScheme", "its address is http://, which is not allowed: use https://, or allow http"),
     ("InvalidMessage", "it does not speak TLS: should its address be http://?"),

@@ -1,6 +1,7 @@
 """An object store that takes the condition of a put and ignores it: `rclone serve s3` on a folder.
 
-Knows how it is started and its credentials. Its buckets are the folders in `folder`.
+Knows how it is started and its credentials. Its buckets are the folders in `folder`; what a test
+puts there by itself it does before the first request, because the server remembers listings.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ def careless_server(folder: Path) -> Iterator[CarelessServer]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [rclone, "serve", "s3", "--auth-key", ",".join(_KEY), "--addr", f"127.0.0.1:{port}"]
-    # What it keeps of a listing is of no use where a test looks at the files.
-    command += ["--dir-cache-time", "0s", "--config", "/dev/null", str(folder)]
+    command += ["--config", "/dev/null", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _await_up(process, port)

@@ -36,9 +36,10 @@ from small_repository import PASSPHRASE, assert_clean
 USERS = 8
 
 
-@pytest.fixture(scope="module")
-def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarelessServer]:
-    with careless_server(tmp_path_factory.mktemp("careless")) as running:
+@pytest.fixture
+def careless(tmp_path: Path) -> Iterator[CarelessServer]:
+    (tmp_path / "careless").mkdir()
+    with careless_server(tmp_path / "careless") as running:
         yield running
 
 

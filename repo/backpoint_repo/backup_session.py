@@ -29,13 +29,12 @@ from backpoint_repo.errors import (
     UnknownFormat,
     UsageError,
 )
-from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import MAX_DISK_SIZE
 from backpoint_repo.index import Index
 from backpoint_repo.leaf_scan import plan_full
 from backpoint_repo.node_reader import NodeReader
 from backpoint_repo.pack_stream import uploads_at_once
-from backpoint_repo.parent_point import ParentPoint, ReadPlan, given_point, newest_point
+from backpoint_repo.parent_point import ParentPoint, ReadPlan
 from backpoint_repo.point import (
     ConfigFile,
     Disk,
@@ -78,21 +77,16 @@ class DiskJob:
 class BackupSession:
     """A context manager for one thread; leaving it without `publish` makes no point."""
 
-    def __init__(self, parts: SessionParts, vm: str, parent: bytes | None = None) -> None:
+    def __init__(self, parts: SessionParts, vm: str, parent: Point | None) -> None:
         """Put the lease, then read trash, then learn what is stored (the order matters).
 
-        parent: the point to stand on, of whatever VM; None: the newest one of this VM. Raises
-        ObjectMissing where the given one is gone, and what a store raises.
+        parent: the point to stand on, of whatever VM. Raises what a store raises.
         """
         if not vm or not _is_text(vm):
             raise UsageError(f"a VM needs a name, in UTF-8: {vm!r}")
-        refuse_unknown_features(parts.sealed.store)
         self._parts = parts
         self._vm = vm
-        if parent is None:
-            self.parent = newest_point(parts.sealed, parts.catalog, vm)
-        else:
-            self.parent = given_point(parts.sealed, parent)
+        self.parent = parent
         self._parent = ParentPoint(parts.sealed, parts.index, parts.nodes, self.parent)
         own = PublicationParts(parts.sealed, parts.index, parts.catalog, parts.clock)
         self._publication = Publication(own, self.parent)

@@ -13,6 +13,7 @@ from functools import partial
 
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
 from backpoint_repo.format import ID_SIZE, Kind
+from backpoint_repo.in_threads import side_by_side
 from backpoint_repo.index_segment import PackRef
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
@@ -50,8 +51,10 @@ class Exclusions:
 
 def read_exclusions(sealed: SealedStore) -> Exclusions:
     """All trash and damage objects of a repository. Raises as `read_trash`."""
-    trash = read_trash(sealed)
-    return replace(read_marks(sealed), epoch=trash.newest, trashed=trash.packs)
+    trash, marks = side_by_side(
+        sealed.store.lanes, partial(read_trash, sealed), partial(read_marks, sealed)
+    )
+    return replace(marks, epoch=trash.newest, trashed=trash.packs)
 
 
 def read_marks(sealed: SealedStore) -> Exclusions:

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 THREADS: Final = os.cpu_count() or 1
 
 
@@ -35,6 +36,15 @@ def in_threads(
             abandon()
             workers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def side_by_side(lanes: int, first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """Both results; at once where requests wait for a network. Raises what either raised."""
+    if lanes == 1:
+        return first(), second()
+    with ThreadPoolExecutor(1, "beside") as beside:
+        other = beside.submit(second)
+        return first(), other.result()
 
 
 def _take_done(window: set[Future[T]]) -> Generator[T, None, None]:

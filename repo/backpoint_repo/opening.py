@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -82,7 +82,7 @@ def open_from(args: argparse.Namespace) -> Repository:
 
     Raises UsageError, KeyFault and what `open_repository` raises.
     """
-    return _opened(args, store_from(args))
+    return _opened(args, store_from(args), credential_from)
 
 
 def open_cached_from(args: argparse.Namespace, *, keeps_data: bool = True) -> Repository:
@@ -90,13 +90,7 @@ def open_cached_from(args: argparse.Namespace, *, keeps_data: bool = True) -> Re
     data, and not to know what the store has. keeps_data: also what nobody asked to cache."""
     store = store_from(args)
     place = block_place(args, os.environ, remote=store.lanes > 1, keeps_data=keeps_data)
-    return _opened(args, store, place)
-
-
-def _opened(args: argparse.Namespace, store: Store, blocks: BlockPlace | None = None) -> Repository:
-    read_config(store)  # before anybody is asked for a passphrase to a place that has no use for it
-    caches = cache_place(os.environ, say if args.verbose else lambda _: None)
-    return open_repository(store, credential_from(os.environ), caches=caches, blocks=blocks)
+    return _opened(args, store, credential_from, place)
 
 
 def open_other(args: argparse.Namespace, address: str) -> Repository:
@@ -105,10 +99,19 @@ def open_other(args: argparse.Namespace, address: str) -> Repository:
     Its credential comes from BACKPOINT_TO_PASSPHRASE (_FILE, _COMMAND) or BACKPOINT_TO_CREDENTIAL;
     where none is set, from where that of -r comes from.
     """
-    store = store_at(args, address)
-    read_config(store)
+    return _opened(args, store_at(args, address), _other_credential)
+
+
+def _opened(
+    args: argparse.Namespace,
+    store: Store,
+    credential: Callable[[Mapping[str, str]], Credential],
+    blocks: BlockPlace | None = None,
+) -> Repository:
+    # Before anybody is asked for a passphrase to a place that has no use for it.
+    config = read_config(store)
     caches = cache_place(os.environ, say if args.verbose else lambda _: None)
-    return open_repository(store, _other_credential(os.environ), caches=caches)
+    return open_repository(store, credential(os.environ), caches=caches, blocks=blocks, read=config)
 
 
 def _other_credential(environment: Mapping[str, str]) -> Credential:

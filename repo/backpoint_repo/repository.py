@@ -16,7 +16,7 @@ from backpoint_repo.catalog import Catalog, read_point
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.chunk_reader import ChunkReader, WantedChunk
 from backpoint_repo.chunking import ChunkParameters, Cutter
-from backpoint_repo.config import REPOSITORY_ID_SIZE, Config, read_config
+from backpoint_repo.config import REPOSITORY_ID_SIZE, Config, UnverifiedConfig, read_config
 from backpoint_repo.credential import AgentCredential
 from backpoint_repo.disk_map import DiskMap
 from backpoint_repo.errors import (
@@ -26,12 +26,15 @@ from backpoint_repo.errors import (
     StoreUnavailable,
     UsageError,
 )
+from backpoint_repo.features import refuse_unknown_features
 from backpoint_repo.format import CONFIG_KEY, Kind
 from backpoint_repo.image_reader import ImageReader
+from backpoint_repo.in_threads import side_by_side
 from backpoint_repo.index import Index
 from backpoint_repo.key_slots import ScryptCost, add_slot, drop_strange_slots, open_with
 from backpoint_repo.keyring import SECRET_SIZE, Keyring, owner_public_of
 from backpoint_repo.node_reader import NodeReader
+from backpoint_repo.parent_point import given_point, newest_point
 from backpoint_repo.point import ConfigFile, Disk, Point
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.sealing import Packer
@@ -79,10 +82,19 @@ class Repository:
         parent: id of the point that the new one stands on, which may be another VM's; by default
         the VM's newest. Raises ObjectMissing where it is gone.
         """
-        self.index.refresh()  # once for all sessions: each goes on from what is known here
+        # Once for all sessions: each goes on from what is known here.
+        _, stood_on = side_by_side(
+            self.sealed.store.lanes, self.index.refresh, lambda: self._parent_of(vm, parent)
+        )
         index = self.index.fork()
         parts = SessionParts(self.sealed, index, self.catalog, self.nodes, self._cutter, self.clock)
-        return BackupSession(parts, vm, parent)
+        return BackupSession(parts, vm, stood_on)
+
+    def _parent_of(self, vm: str, parent: bytes | None) -> Point | None:
+        refuse_unknown_features(self.sealed.store)
+        if parent is None:
+            return newest_point(self.sealed, self.catalog, vm)
+        return given_point(self.sealed, parent)
 
     def point(self, point_id: bytes) -> Point:
         """Raises ObjectMissing, ObjectDamaged, UnknownFormat."""
@@ -146,14 +158,16 @@ def open_repository(
     clock: Callable[[], float] = time.time,
     caches: CachePlace | None = None,
     blocks: BlockPlace | None = None,
+    read: UnverifiedConfig | None = None,
 ) -> Repository:
     """caches: where this machine may keep a large index; without it, it is held in memory. blocks:
-    where it may keep what is read; not for whoever has to see what the store itself has.
+    where it may keep what is read; not for whoever has to see what the store itself has. read: the
+    configuration, where it was read already.
 
     Raises NotARepository, WrongPassphrase, KeyFault, ObjectDamaged, UnknownFormat; UsageError where
     a place that somebody named cannot be used.
     """
-    unverified = read_config(store)
+    unverified = read or read_config(store)
     if isinstance(credential, Passphrase):
         keyring = open_with(store, unverified.config, credential.text)
     else:

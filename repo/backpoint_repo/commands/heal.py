@@ -41,6 +41,7 @@ backpoint heal --dry-run
 backpoint heal
 backpoint heal --from /dev/vg0/web01 --vm web01
 backpoint heal --from /mnt/second-site/repo
+backpoint heal --from s3://bucket/offsite
 """
 _FROM_ENVIRONMENT: Final = """\
   BACKPOINT_FROM_PASSPHRASE, BACKPOINT_FROM_PASSPHRASE_FILE, BACKPOINT_FROM_PASSPHRASE_COMMAND,
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit_codes=_EXIT_CODES,
     )
     parser.add_argument(
-        "--from", dest="source", metavar="SOURCE|REPO2", type=Path, help="where to look besides"
+        "--from", dest="source", metavar="SOURCE|REPO2", help="where to look besides"
     )
     parser.add_argument("--vm", metavar="NAME", help="heal only what the points of this VM need")
     parser.add_argument(
@@ -117,12 +118,14 @@ def _healed(
 
 def _ways(args: argparse.Namespace, repository: Repository, opened: ExitStack) -> list[Way]:
     from backpoint_repo.healing.donor import opened_donor
+    from backpoint_repo.opening import store_at
+    from backpoint_repo.store.place import parse_place
 
     if args.source is None:
         return []
-    donor = opened_donor(
-        repository, args.source, os.environ, format_name=args.format, quick=args.quick
-    )
+    named = parse_place(args.source)
+    place = named if isinstance(named, Path) else store_at(args, args.source)
+    donor = opened_donor(repository, place, os.environ, format_name=args.format, quick=args.quick)
     return [opened.enter_context(donor)]
 
 

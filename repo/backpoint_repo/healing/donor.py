@@ -38,7 +38,7 @@ _FROM_PASSPHRASE: Final = "BACKPOINT_FROM_PASSPHRASE"
 @contextmanager
 def opened_donor(
     repository: Repository,
-    place: Path,
+    place: Path | Store,
     environment: Mapping[str, str],
     *,
     format_name: str | None,
@@ -46,10 +46,16 @@ def opened_donor(
 ) -> Iterator[Way]:
     """Raises UsageError, SourceError, KeyFault and what opening a repository raises.
 
-    format_name: an image's, where its content is not to be asked.
+    place: a disk, a folder with a repository, or the store that one lies in. format_name: an
+    image's, where its content is not to be asked.
     """
-    if place.is_dir():
+    if not isinstance(place, Path):
         yield _from_repository(repository, place, environment)
+        return
+    if place.is_dir():
+        if not (place / CONFIG_KEY).exists():
+            raise UsageError(f"{place} is a folder and no repository; --from takes a disk or one")
+        yield _from_repository(repository, LocalStore(place), environment)
         return
     source = _open_source(place, format_name)
     try:
@@ -58,21 +64,24 @@ def opened_donor(
         source.close()
 
 
-def _from_repository(repository: Repository, place: Path, environment: Mapping[str, str]) -> Way:
-    if not (place / CONFIG_KEY).exists():
-        raise UsageError(f"{place} is a folder and no repository; --from takes a disk or one")
-    if str(place.resolve()) == str(Path(repository.sealed.store.address).resolve()):
-        raise UsageError(f"{place} is the repository that is to be healed")
-    store = LocalStore(place)
+def _from_repository(repository: Repository, store: Store, environment: Mapping[str, str]) -> Way:
+    if _real(store) == _real(repository.sealed.store):
+        raise UsageError(f"{store.address} is the repository that is to be healed")
     other = _opened(repository, store, environment)
     if same_keys(repository, other):
         return twin_copies(repository, other)
     if other.sealed.keyring.owner_private is None:
         raise OwnerKeyNeeded(
-            f"{place} has other keys than this repository, so its disks must be read: that needs "
-            f"its owner's passphrase or recovery key ({_FROM_PASSPHRASE} and its like)"
+            f"{store.address} has other keys than this repository, so its disks must be read: that "
+            f"needs its owner's passphrase or recovery key ({_FROM_PASSPHRASE} and its like)"
         )
     return OtherRepository(repository, other)
+
+
+def _real(store: Store) -> str:
+    """Its address; of a folder the one without links."""
+    folder = Path(store.address)
+    return str(folder.resolve()) if folder.is_absolute() else store.address
 
 
 def twin_copies(repository: Repository, twin: Repository) -> StoredCopies:

@@ -97,7 +97,7 @@ def test_global_options_stand_before_or_after(agent: CommandLine) -> None:
 def test_without_a_repository_it_asks_for_one(agent: CommandLine) -> None:
     line = CommandLine(agent.folder, _credential(agent))
     assert "-r REPO or set BACKPOINT_REPO" in line.run("points", code=2).error
-    assert "local directories only" in line.run("points", "-r", "s3://b/c", code=2).error
+    assert "name of a bucket" in line.run("points", "-r", "s3://b/c", code=2).error
 
 
 def test_an_unexpected_fault_shows_where_and_has_its_own_code(tmp_path: Path) -> None:

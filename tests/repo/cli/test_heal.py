@@ -11,7 +11,10 @@ import pytest
 
 from backpoint_repo.format import Kind
 from backpoint_repo.source.raw_image import RawImage
+from backpoint_repo.store.address import open_store
+from backpoint_repo.store.local import LocalStore
 from command_line import CommandLine, make_repository, opened
+from object_server import ObjectServer
 from small_repository import assert_clean, back_up, keys_of
 
 
@@ -67,6 +70,17 @@ def test_the_agent_heals_from_an_image_of_another_format(
 def test_a_byte_copy_needs_no_credential_of_its_own(damaged: CommandLine) -> None:
     said = damaged.run("heal", "--from", damaged.folder / "copy").out
     assert f"from {damaged.folder / 'copy'}" in said
+    assert_clean(opened(damaged))
+
+
+def test_a_byte_copy_in_a_bucket(damaged: CommandLine, server: ObjectServer) -> None:
+    address = "s3://tests/byte-copy"
+    bucket = open_store(address, server.environment())
+    copy = LocalStore(damaged.folder / "copy")
+    for found in copy.list(""):
+        bucket.put(found.key, [copy.get(found.key)])
+    line = damaged.having(**damaged.variables, **server.environment())
+    assert f"from {address}" in line.run("heal", "--from", address).out
     assert_clean(opened(damaged))
 
 

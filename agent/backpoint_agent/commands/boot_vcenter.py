@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Final
 
 from backpoint_agent.commands.live_opening import add_config_option, tell_mistakes
@@ -50,6 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     from backpoint_agent.live.export_place import find_export
     from backpoint_agent.live.live_place import PlaceWishes
     from backpoint_agent.live.repository_access import repository_access
+    from backpoint_agent.settings.read import VARIABLE, settings_path
     from backpoint_repo.errors import UsageError
     from backpoint_repo.opening import require_owner
     from backpoint_repo.point_selector import select_point
@@ -60,7 +62,9 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("which host is to run it? Say --host")
     _refuse_options_of_qemu(args)
     settings = read_settings(args)
-    repository, access = repository_access(args.repo, settings.repository).open()
+    # Children find the [store] table where it was found here.
+    known = {**os.environ, VARIABLE: str(settings_path(args.config, os.environ).absolute())}
+    repository, access = repository_access(args.repo, settings.repository, known).open()
     require_owner(repository, "booting a point")
     selected = select_point(repository.catalog.refresh(), args.point)
     point = repository.point(selected.point_id)

@@ -15,6 +15,7 @@ from tools.play import Play
 _HELD: Final = "db01@0"
 _RULE: Final = ("--keep-last", "1")
 _DAMAGED: Final = 1
+_PLACES: Final = 6
 
 
 def thin_out(play: Play) -> None:
@@ -44,11 +45,11 @@ def give_space_back(play: Play) -> None:
 
 
 def rot_and_heal(play: Play) -> None:
-    """A byte of the largest pack changes on the disk, as bytes do."""
+    """Bytes of the largest pack change on the disk, as bytes do."""
     stage = play.stage
     with stage.step("spare packs: any two of six may be lost or rot"):
         stage.run("backpoint", "parity", "--set", "4+2")
-    with stage.step("a stored byte rots: scrub finds it, and says whom it hurts"):
+    with stage.step("stored bytes rot: scrub finds them, and says whom they hurt"):
         _rot(max(_packs(play), key=lambda pack: pack.stat().st_size))
         said = stage.run("backpoint", "scrub", code=_DAMAGED)
         stage.require(re.search(r"(web01|web02|db01)@", said) is not None, "no point is named")
@@ -58,11 +59,14 @@ def rot_and_heal(play: Play) -> None:
 
 
 def _rot(pack: Path) -> None:
+    """In several places, because no point may need what lies in one of them."""
+    size = pack.stat().st_size
     with pack.open("r+b") as file:
-        file.seek(pack.stat().st_size // 3)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 0xFF]))
+        for part in range(1, _PLACES):
+            file.seek(size * part // _PLACES)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 0xFF]))
 
 
 def _points(play: Play) -> list[dict[str, Any]]:

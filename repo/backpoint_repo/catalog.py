@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Collection, Iterable, Set
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from backpoint_repo.format import Kind
 from backpoint_repo.point import ORIGIN_SIZE, POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
+from backpoint_repo.store.cached_store import beneath
 from backpoint_repo.store_rights import may_delete
 
 _COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool, bytes)
@@ -106,14 +108,16 @@ class Catalog:
         credential may delete."""
         with self._lock:
             self._load_objects()
-            readable = self._readable()
-            bare = readable - self._covered()
-            if len(bare) > COMPACT_AFTER:
-                self._write(bare)
+            if len(self._readable() - self._covered()) > COMPACT_AFTER:
+                self._look_again()
+                bare = self._readable() - self._covered()
+                if len(bare) > COMPACT_AFTER:
+                    self._write(bare)
             groups = plan_merges({name: len(listed) for name, listed in self._objects.items()})
             if groups and may_delete(self._sealed):
+                self._look_again()
                 for group in groups:
-                    self._replace(group, readable)
+                    self._replace(group, self._readable())
 
     def complete(self) -> None:
         """Add catalogue objects for all points that have none, of those that the last `refresh`
@@ -136,10 +140,16 @@ class Catalog:
             stale = [name for name, listed in self._objects.items() if listed & gone]
             self._replace(stale, readable, bare=readable - covered)
 
+    def _look_again(self) -> None:
+        """Before anything is written: a backup lists points when it begins, hours ago. A row of one
+        that was removed since would tell of a lost point, and what came since would be left out."""
+        self._present = set(self._sealed.names(Kind.POINT))
+
     def _readable(self) -> Set[str]:
         """Of the points that were seen last, or added, those that are known."""
         if self._present is None:
-            self._present = set(self._sealed.names(Kind.POINT))
+            self._look_again()
+        assert self._present is not None
         return (self._known.keys() & self._present) - self.broken.keys()
 
     def _replace(
@@ -216,6 +226,12 @@ def read_point(sealed: SealedStore, point_id: bytes) -> Point | None:
         raise ObjectDamaged(f"points/{point_id.hex()}: not a point's name")
     kind, payload = sealed.get_either(point_id.hex(), Kind.POINT, Kind.VOID)
     return None if kind is Kind.VOID else decode_point(point_id, payload)
+
+
+def standing_point(sealed: SealedStore, point_id: bytes) -> Point | None:
+    """`read_point`, of what is in the store itself at this moment: for who has just pinned or held
+    it, and must know whether it was removed before. A cache would still have it."""
+    return read_point(replace(sealed, store=beneath(sealed.store)), point_id)
 
 
 def summarize(point: Point) -> PointSummary:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from backpoint_repo.catalog import Catalog, PointSummary, read_point
+from backpoint_repo.catalog import Catalog, PointSummary, read_point, standing_point
 from backpoint_repo.disk_map import DiskMap, SaveNode
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 from backpoint_repo.index import Index
@@ -107,7 +107,7 @@ class ParentPoint:
     def _stands(self) -> bool:
         assert self.point is not None
         try:
-            return read_point(self._sealed, self.point.point_id) is not None
+            return standing_point(self._sealed, self.point.point_id) is not None
         except ObjectMissing:
             return False
 

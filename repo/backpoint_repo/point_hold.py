@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backpoint_repo.catalog import read_point
+from backpoint_repo.catalog import standing_point
 from backpoint_repo.errors import (
     ObjectDamaged,
     ObjectExists,
@@ -154,7 +154,7 @@ def _refusal(sealed: SealedStore, point_id: bytes, now: float) -> str:
             "when that has ended (see `backpoint leases`)"
         )
     try:
-        point = read_point(sealed, point_id)
+        point = standing_point(sealed, point_id)
     except ObjectMissing:
         point = None
     return "is gone, so nothing can stand on it" if point is None else ""

@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from backpoint_repo.errors import RepositoryError, StoreUnavailable
+from backpoint_repo.catalog import standing_point
+from backpoint_repo.errors import ObjectMissing, RepositoryError, StoreUnavailable
 from backpoint_repo.lease import READ, SEEN_ALL, Lease, LeaseTerms
 from backpoint_repo.pin import pin_of
 from backpoint_repo.point import POINT_ID_SIZE, Point
@@ -28,13 +29,20 @@ def reading(
     """
     lease = _lease(repository, point, on_trouble)
     try:
-        repository.point(point.point_id)
-        if lease is not None:
+        if lease is None:
+            repository.point(point.point_id)  # nothing is pinned: whatever is known of it will do
+        else:
+            _require_standing(repository, point)
             lease.keep_fresh(lambda error: on_trouble(_unprotected(error)))
         yield
     finally:
         if lease is not None:
             lease.release()
+
+
+def _require_standing(repository: Repository, point: Point) -> None:
+    if standing_point(repository.sealed, point.point_id) is None:
+        raise ObjectMissing(f"points/{point.point_id.hex()} was revoked; there is no such point")
 
 
 def _lease(repository: Repository, point: Point, on_trouble: Callable[[str], None]) -> Lease | None:

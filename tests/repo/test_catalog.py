@@ -168,6 +168,24 @@ def test_a_point_that_was_added_is_compacted_with_those_that_were_listed() -> No
     assert store.gets == 1
 
 
+def test_what_was_removed_during_a_long_backup_is_not_written_as_lost(
+    repository: Repository,
+) -> None:
+    for number in range(COMPACT_AFTER + 9):
+        publish(repository, point_of(number))
+    backup = Catalog(repository.sealed)
+    backup.refresh()
+    for number in range(5):
+        repository.sealed.delete(Kind.POINT, point_of(number).point_id.hex())
+    backup.add(point_of(1000))
+    publish(repository, point_of(1000))
+    backup.compact()
+    later = Catalog(repository.sealed)
+    assert len(keys_of(repository.sealed.store, Kind.CATALOG)) == 1
+    assert later.gone() == []
+    assert len(later.refresh()) == COMPACT_AFTER + 9 - 5 + 1
+
+
 def test_forgetting_writes_only_what_listed_the_removed(repository: Repository) -> None:
     catalog = Catalog(repository.sealed)
     for number in range(3 * (COMPACT_AFTER + 1)):

@@ -191,6 +191,11 @@ def reread(store: Store, key: str, read: Callable[[], T]) -> T:
     return read()
 
 
+def beneath(store: Store) -> Store:
+    """The store itself, for a look that no cache may answer: whether an object still stands."""
+    return store._inner if isinstance(store, CachedStore) else store
+
+
 def settle(store: Store) -> None:
     """Wait until what was fetched is in the cache of the store, if it has one: before the process
     ends at once."""

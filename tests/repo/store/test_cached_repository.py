@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from backpoint_repo.backup_session import DiskJob
 from backpoint_repo.block_place import DEFAULT_MAX, BlockPlace, default_limit
 from backpoint_repo.cache_options import add_cache_options, block_place
 from backpoint_repo.chunk_cache import ChunkCache
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, UsageError
 from backpoint_repo.format import Kind
 from backpoint_repo.point import Point
+from backpoint_repo.point_hold import Hold, put_hold
+from backpoint_repo.reading import reading
 from backpoint_repo.repository import Repository, open_repository
+from backpoint_repo.retention.removal import remove_points
 from backpoint_repo.store.block_cache import DATA
 from backpoint_repo.store.cached_store import CachedStore, settle
 from counting_store import CountingStore
 from small_repository import (
+    NOON,
     PASSPHRASE,
     assert_clean,
     back_up,
@@ -228,3 +233,25 @@ def test_what_is_read_is_bounded_by_the_limit(
     settle(repository.sealed.store)
     held = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
     assert held <= 16 * MIB
+
+
+def test_a_point_that_was_removed_does_not_stand_because_a_cache_has_it(
+    far: CountingStore, made: tuple[Repository, SyntheticDisk], place: BlockPlace
+) -> None:
+    """Who pins or holds a point, or stands on it, learns after that whether it was removed."""
+    repository, disk = made
+    summary = repository.catalog.refresh()[-1]
+    cached = opened(far, place)
+    point = cached.point(summary.point_id)
+    settle(cached.sealed.store)
+    with cached.begin_backup("web", point.point_id) as session:
+        assert not remove_points(repository.sealed, [point.point_id], repository.clock).spared
+        assert cached.point(point.point_id) == point
+        with pytest.raises(ObjectMissing), reading(cached, point, lambda _: None):
+            raise AssertionError("read what nobody keeps")
+        with pytest.raises(ObjectMissing, match="gone"):
+            put_hold(cached.sealed, Hold(point.point_id, "0" * 16, "", NOON, None))
+        session.store_disk(DiskJob("disk0", disk, changed=[]), lambda _: None)
+        made_now = session.publish(time=None, label="")
+    assert any("removed meanwhile" in warning for warning in made_now.warnings)
+    assert_clean(repository)

@@ -106,14 +106,17 @@ def _newer(
     """points: all of one VM. copies: in the target, of points of this VM, also of such as are gone.
 
     Neither order alone will do: a live session's commit is of an early generation, and a clock that
-    was put back makes new points look old.
+    was put back makes new points look old. What was cut short went on in the order `MADE`.
     """
     missing = [point for point in points if source.identity(point) not in there]
     common = [point for point in points if source.identity(point) in there]
     if common:
         generation = max(point.generation for point in common)
         created = max(point.created for point in common)
-        return [p for p in missing if p.generation > generation or p.created > created]
+        last = max(map(MADE, common))
+        return [
+            p for p in missing if p.generation > generation or p.created > created or MADE(p) > last
+        ]
     if copies:
         generation = max(point.generation for point in copies)
         time = max(point.time for point in copies)

@@ -129,6 +129,17 @@ def test_what_came_later_is_newer_by_either_order() -> None:
     assert numbers(plan_newer(source, target, WEB, since=1e9)) == [11, 5]
 
 
+def test_copying_in_order_goes_on_wherever_it_was_cut_short() -> None:
+    """Also where something of an earlier generation was made later."""
+    early = [summary(1, generation=0), summary(2, generation=1)]
+    branch = summary(5, generation=1)
+    source = Stock(HERE, [*early, branch, summary(3, generation=2), summary(4, generation=2)])
+    plan = plan_newer(source, Stock(THERE, []), WEB)
+    for done in range(len(plan) + 1):
+        target = Stock(THERE, [copy_of(point) for point in plan[:done]])
+        assert plan_newer(source, target, WEB) == plan[done:]
+
+
 def test_a_vm_of_which_nothing_is_left_in_common() -> None:
     """What the replica has is gone here: only what is later than that; then what was asked for."""
     gone = copy_of(summary(10))

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import obstore
+from obstore.store import S3Store
+
 ADMIN: Final = ("ADMINKEY", "adminsecret")
 AGENT: Final = ("AGENTKEY", "agentsecret")
 MAINTAINER: Final = ("MAINTKEY", "maintainersecret")
@@ -47,6 +50,19 @@ class ObjectServer:
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }
+
+    def make_bucket(self, name: str) -> None:
+        """By a put: a listing does not make it."""
+        place = S3Store(
+            name,
+            endpoint=self.endpoint,
+            access_key_id=ADMIN[0],
+            secret_access_key=ADMIN[1],
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+        obstore.put(place, "made", b"")
+        obstore.delete(place, "made")
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def _bucket(play: Play) -> Iterator[ObjectServer]:
     with contextlib.ExitStack() as opened:
         with stage.step("an object store: SeaweedFS; how to reach it goes into the configuration"):
             server = opened.enter_context(object_server(folder))
+            server.make_bucket(_ADDRESS.removeprefix("s3://").partition("/")[0])
             _tell_where(play, server)
         yield server
 

@@ -22,7 +22,7 @@ from tools.vcenter_scene import VCenterScene
 
 _UMOUNT_LIMIT_S = 60
 # What the agent says of each VM while it works; warnings and results begin otherwise.
-_PROGRESS = r"backpoint: (web01|web02|db01): "
+_PROGRESS = r"backpoint: (web01|web01-restored|web02|db01): "
 _RESULT = re.compile(r"^(\S+) +done(?:, alarm)? +(\S+Z) ", re.MULTILINE)
 _APPEAR_LIMIT_S = 20
 

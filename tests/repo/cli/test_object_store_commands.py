@@ -19,7 +19,7 @@ PASSPHRASE = "correct horse"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """With the bucket `tests`, which a listing does not make."""
     with object_server(tmp_path_factory.mktemp("objects")) as running:
-        open_store("s3://tests/made", running.environment()).put("a", [b"1"])
+        running.make_bucket("tests")
         yield running
 
 

@@ -44,6 +44,10 @@ class BlockPlace:
         try:
             limit = self.limit or default_limit(folder, meta_key)
             if limit < LIMIT_MIN:
+                self.tell(
+                    f"nothing is cached: a tenth of what is free in {self.root} would be too "
+                    "little; --cache-size can give it more"
+                )
                 return store
             cache = BlockCache(folder, meta_key, limit, self.tell)
             cache.make()

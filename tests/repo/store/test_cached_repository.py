@@ -222,9 +222,11 @@ def test_who_has_a_cache(tmp_path: Path) -> None:
 def test_what_is_read_is_bounded_by_the_limit(
     far: CountingStore, made: tuple[Repository, SyntheticDisk], tmp_path: Path
 ) -> None:
-    place = BlockPlace(tmp_path / "cache", 3 * MIB)
+    told: list[str] = []
+    place = BlockPlace(tmp_path / "cache", 3 * MIB, tell=told.append)
     inner = place.over(far, bytes(16), bytes(32))
     assert inner is far  # too little to be of use
+    assert len(told) == 1 and "--cache-size" in told[0]
     repository = opened(far, BlockPlace(tmp_path / "cache", 16 * MIB))
     assert isinstance(repository.sealed.store, CachedStore)
     assert content(repository) == made[1].content(0, SIZE)

@@ -17,13 +17,15 @@ from typing import Any, Final, NamedTuple
 
 from backpoint_repo.catalog_merge import COMPACT_AFTER, ROWS_MAX, plan_merges
 from backpoint_repo.errors import ObjectDamaged, ObjectMissing, RepositoryError, UnknownFormat
-from backpoint_repo.format import Kind
+from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.point import ORIGIN_SIZE, POINT_ID_SIZE, Point, decode_point, is_calendar_time
 from backpoint_repo.record import encode_record
 from backpoint_repo.sealed_store import SealedStore
 from backpoint_repo.store.cached_store import beneath
 from backpoint_repo.store_rights import may_delete
 
+_VOID_MAX: Final = 128
+"""Bytes of a stored VOID, which has 96, and of no point: the names of its fields alone are more."""
 _COLUMNS: Final = (bytes, str, float, float, int, str, int, int, int, int, int, bool, bytes)
 """Types of a catalogue row, which is a PointSummary."""
 _LATER_COLUMNS: Final = (False, b"")
@@ -60,19 +62,27 @@ class Catalog:
         self._lock = threading.Lock()
         self._known: dict[str, PointSummary | None] = {}
         self._present: set[str] | None = None
+        self._tiny: set[str] = set()
         self._objects: dict[str, frozenset[str]] = {}
         self.broken: dict[str, str] = {}
 
     def refresh(self) -> list[PointSummary]:
         """All points, by VM and time. A point object that cannot be read is listed in `broken`."""
         with self._lock:
-            present = set(self._sealed.names(Kind.POINT))
-            self._present = present
+            folder = f"{FOLDERS[Kind.POINT]}/"
+            sizes = {
+                key.removeprefix(folder): size for key, size in self._sealed.store.list(folder)
+            }
+            self._present = present = set(sizes)
+            self._tiny = {name for name, size in sizes.items() if size <= _VOID_MAX}
             for gone in self._known.keys() - present:
                 del self._known[gone]
             self.broken = {name: why for name, why in self.broken.items() if name in present}
             if len(present - self._known.keys()) > COMPACT_AFTER:
                 self._load_objects()
+            for name in self._tiny:
+                if self._known.get(name) is not None:
+                    del self._known[name]  # it was a point, and a VOID was put in its place
             self._read(present - self._known.keys())
             points = [point for name in present if (point := self._known.get(name)) is not None]
         return sorted(points, key=_ORDER)
@@ -213,7 +223,9 @@ class Catalog:
             point_id = bytes.fromhex(name)
         except ValueError as error:
             raise ObjectDamaged(f"points/{name}: {error}") from None
-        point = read_point(self._sealed, point_id)
+        # A cache may still have the point that a VOID has followed.
+        read = standing_point if name in self._tiny else read_point
+        point = read(self._sealed, point_id)
         return None if point is None else summarize(point)
 
 

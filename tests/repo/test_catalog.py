@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backpoint_repo.block_place import BlockPlace
 from backpoint_repo.catalog import Catalog, PointSummary, summarize
 from backpoint_repo.catalog_merge import COMPACT_AFTER, MERGE_AFTER, ROWS_MAX, plan_merges
 from backpoint_repo.errors import StoreReadOnly
 from backpoint_repo.format import Kind, object_key
+from backpoint_repo.lease_book import put_void
 from backpoint_repo.point import Disk, Point
 from backpoint_repo.record import encode_record
-from backpoint_repo.repository import Repository
+from backpoint_repo.repository import Repository, open_repository
+from backpoint_repo.store.cached_store import settle
 from backpoint_repo.store.memory import MemoryStore
-from small_repository import NOON, keys_of, new_repository
+from small_repository import NOON, PASSPHRASE, keys_of, new_repository
 
 
 def point_of(number: int, vm: str = "vm") -> Point:
@@ -184,6 +188,25 @@ def test_what_was_removed_during_a_long_backup_is_not_written_as_lost(
     assert len(keys_of(repository.sealed.store, Kind.CATALOG)) == 1
     assert later.gone() == []
     assert len(later.refresh()) == COMPACT_AFTER + 9 - 5 + 1
+
+
+def test_a_point_in_whose_place_a_void_was_put_is_listed_no_more(tmp_path: Path) -> None:
+    """Whatever a catalogue object, a process or a cache still has of it."""
+    store = MemoryStore()
+    repository = new_repository(store)
+    points = [publish(repository, point_of(number)) for number in range(COMPACT_AFTER + 2)]
+    place = BlockPlace(tmp_path / "cache", 64 << 20, named=True)
+    cached = open_repository(store, PASSPHRASE, repository.clock, blocks=place)
+    assert cached.point(points[0].point_id)
+    settle(cached.sealed.store)
+    assert repository.catalog.refresh() == points
+    repository.catalog.compact()
+    repository.sealed.delete(Kind.POINT, points[0].point_id.hex())
+    assert put_void(repository.sealed, points[0].point_id, bytes(16), NOON)
+    assert repository.catalog.refresh() == points[1:]
+    assert Catalog(repository.sealed).refresh() == points[1:]
+    assert cached.catalog.refresh() == points[1:]
+    assert repository.catalog.broken == cached.catalog.broken == {}
 
 
 def test_forgetting_writes_only_what_listed_the_removed(repository: Repository) -> None:

@@ -31,6 +31,10 @@ from backpoint_repo.errors import (
     RepositoryError,
     SessionRevoked,
     SourceError,
+    StoreDenied,
+    StoreFull,
+    StoreMisconfigured,
+    StoreReadOnly,
     StoreUnavailable,
     UnknownFormat,
     UsageError,
@@ -43,6 +47,7 @@ from backpoint_repo.retention.removal import remove_points
 
 _DAMAGE: Final = (ObjectDamaged, ObjectMissing, UnknownFormat)
 _OF_THE_POINT: Final = (*_DAMAGE, SourceError, UsageError)
+_OF_A_PLACE: Final = (StoreDenied, StoreFull, StoreMisconfigured, StoreReadOnly)
 _LOOK_EVERY_S: Final = 60.0
 
 
@@ -126,7 +131,7 @@ class Copier:
             return Outcome(summary, Fate.UNREACHED, why=(str(error),))
         except StoreUnavailable as error:
             # One pack of a sick disk must not keep all other points from being copied.
-            if type(error) is not StoreUnavailable or not self._both_answer():
+            if isinstance(error, _OF_A_PLACE) or not self._both_answer():
                 raise
             return Outcome(summary, Fate.UNREACHED, why=(str(error),))
 

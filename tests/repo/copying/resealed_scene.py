@@ -14,12 +14,13 @@ from backpoint_repo.chunking import ChunkParameters
 from backpoint_repo.copying.contract import Watch
 from backpoint_repo.copying.copier import Copier, Fate, Outcome
 from backpoint_repo.copying.plan import plan_missing
-from backpoint_repo.errors import StoreReadOnly, StoreUnavailable
+from backpoint_repo.errors import StoreReadOnly
 from backpoint_repo.format import FOLDERS, Kind
 from backpoint_repo.point import Point
 from backpoint_repo.repository import Passphrase, Repository, create_repository, open_repository
 from backpoint_repo.store.contract import Store, StoredObject, Tail
 from backpoint_repo.store.memory import MemoryStore
+from backpoint_repo.store.object_faults import temporary
 from small_repository import (
     CHEAP,
     PASSPHRASE,
@@ -39,7 +40,7 @@ OTHER_CHUNKS = ChunkParameters(avg_blocks=2, min_blocks=1, max_blocks=8, hole_bl
 class WatchedStore(MemoryStore):
     """One of several in a test. reads: keys that bytes were read of. many: whether it says that
     many requests at once pay off. read_only: nothing can be put. rots: data packs lose a bit on
-    the way. away: keys whose bytes cannot be read for now."""
+    the way. away: keys whose bytes cannot be read for now, as object stores say it."""
 
     def __init__(self, name: str, *, many: bool = False) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class WatchedStore(MemoryStore):
     def _read(self, key: str) -> None:
         self.reads.append(key)
         if key in self.away:
-            raise StoreUnavailable(f"cannot read {key}")
+            raise temporary("read", key, self.name, "its disk is sick")
 
     def objects(self) -> set[StoredObject]:
         """All there are."""

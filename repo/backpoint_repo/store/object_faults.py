@@ -175,7 +175,8 @@ def _absent(request: _Request, answer: Answer) -> BackpointError:
     of_bucket = request.doing in ("list", "write")
     if answer.code in NO_BUCKET_CODES or (of_bucket and answer.code):
         return StoreMisconfigured(f"{request.address}: there is no such bucket")
-    # The answer to HEAD has no text; any other one without a code is of some web server.
+    # The answer to HEAD has no text. Any other one without a code is of a web server or of a proxy
+    # that has lost its way to the store; what only they miss is not gone.
     if of_bucket or not (answer.code or _EMPTY.match(answer.text)):
         return StoreMisconfigured(request.failed(f"{_NO_STORE} (status 404)"))
     return ObjectMissing(f"{request.key} is missing in {request.address}")
@@ -236,7 +237,7 @@ def _is_of_credentials(text: str) -> bool:
 
 _TEXT_MAX: Final = 1 << 16
 _STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
-_EMPTY: Final = re.compile(r"[^\n]*status code: 404 [A-Za-z ]*: ?\n\nDebug")
+_EMPTY: Final = re.compile(r"[^\n]*performing HEAD [^\n]*status code: 404 [A-Za-z ]*: ?\n\nDebug")
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _OF_MANY: Final = re.compile(
     r".*DeleteObjects request failed .*\(code: ([A-Za-z0-9]{1,64})\)", re.S

@@ -104,6 +104,8 @@ REFUSED: list[tuple[str, bytes, type[RepositoryError], str]] = [
     ("list", HTML, StoreMisconfigured, "no object store"),
     ("delete", HTML, StoreMisconfigured, "no object store"),
     ("get", answer("404 Not Found", b"<html>no such page"), StoreMisconfigured, "no object store"),
+    ("get", answer("404 Not Found"), StoreMisconfigured, "no object store"),
+    ("delete", answer("404 Not Found"), StoreMisconfigured, "no object store"),
     ("get", answer(BAD, b"this is HTTPS"), StoreMisconfigured, "status 400"),
     ("get", answer("418 Teapot", b"tea"), StoreMisconfigured, "no object store"),
     ("get", b"SSH-2.0-OpenSSH_9.9\r\n", StoreMisconfigured, "no object store"),

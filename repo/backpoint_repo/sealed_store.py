@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from backpoint_repo.errors import RepositoryError
 from backpoint_repo.format import FOLDERS, Kind, expect_header, object_key, parse_header
@@ -17,9 +17,12 @@ from backpoint_repo.in_threads import in_threads
 from backpoint_repo.keyring import Keyring
 from backpoint_repo.pack import PackDirectory, read_directory
 from backpoint_repo.record import Record
-from backpoint_repo.sealing import Packer, open_object, seal_object
+from backpoint_repo.sealing import Packer, TooLargeBeside, open_object, seal_object
 from backpoint_repo.store.cached_store import reread
 from backpoint_repo.store.contract import Store
+
+_BESIDE_MAX: Final = 32 << 20
+"""Bytes that one of several objects which are read at once may unpack to."""
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -70,17 +73,21 @@ class SealedStore:
         self, items: Iterable[Item], read: Callable[[Item], T]
     ) -> Iterator[tuple[Item, T | RepositoryError]]:
         """What `read` makes of each item, or what it raised, in no order. Where each request waits
-        for a network, as many are under way as pay off: for small objects."""
+        for a network, as many are under way as pay off: for small objects. One that unpacks to a
+        lot, which a few stored bytes can do, is read again by itself."""
 
         def one(item: Item) -> tuple[Item, T | RepositoryError]:
-            return item, tried(item, read)
+            with self.packer.beside_others(_BESIDE_MAX):
+                return item, tried(item, read)
 
         if self.store.lanes == 1:
-            yield from map(one, items)
-        else:
-            jobs = (partial(one, item) for item in items)
-            with closing(in_threads(jobs, threads=self.store.lanes)) as found:
-                yield from found
+            yield from ((item, tried(item, read)) for item in items)
+            return
+        jobs = (partial(one, item) for item in items)
+        with closing(in_threads(jobs, threads=self.store.lanes)) as answers:
+            for item, found in answers:
+                large = isinstance(found, TooLargeBeside)
+                yield item, tried(item, read) if large else found
 
     def names(self, kind: Kind) -> Iterator[str]:
         """Names of all objects in a kind's folder, unordered."""

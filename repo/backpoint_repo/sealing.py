@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import zstandard
 from blake3 import blake3
 
 from backpoint_repo import aead
-from backpoint_repo.errors import ObjectDamaged
+from backpoint_repo.errors import ObjectDamaged, RepositoryError
 from backpoint_repo.format import (
     BLOB_HEADER,
     BLOB_OVERHEAD,
@@ -34,6 +36,10 @@ OBJECT_SIZE_MAX: Final = 1 << 30
 _OBJECT_NONCE: Final = bytes(12)
 
 
+class TooLargeBeside(RepositoryError):
+    """Unpacked it would be more than this thread may make while others do the same."""
+
+
 class Packer:
     """zstd contexts, one pair per thread: they are costly to make and not thread-safe."""
 
@@ -50,6 +56,16 @@ class Packer:
         packed: bytes = compressor.compress(plain)
         return (CODEC_ZSTD, packed) if len(packed) < len(plain) else (CODEC_RAW, plain)
 
+    @contextmanager
+    def beside_others(self, limit: int) -> Iterator[None]:
+        """This thread unpacks nothing to more than `limit` bytes: TooLargeBeside."""
+        before = getattr(self._local, "limit", OBJECT_SIZE_MAX)
+        self._local.limit = min(before, limit)
+        try:
+            yield
+        finally:
+            self._local.limit = before
+
     def unpack(self, codec: int, packed: bytes, size_max: int, what: str) -> bytes:
         """Undo `pack`. Raises ObjectDamaged where the result would exceed `size_max` bytes."""
         if codec == CODEC_RAW:
@@ -60,8 +76,11 @@ class Packer:
         if decompressor is None:
             decompressor = self._local.decompressor = zstandard.ZstdDecompressor()
         try:
-            if not 0 <= zstandard.frame_content_size(packed) <= size_max:
+            size = zstandard.frame_content_size(packed)
+            if not 0 <= size <= size_max:
                 raise ObjectDamaged(f"{what}: claims to unpack to more than {size_max} bytes")
+            if size > getattr(self._local, "limit", OBJECT_SIZE_MAX):
+                raise TooLargeBeside(f"{what}: unpacks to {size} bytes")
             plain: bytes = decompressor.decompress(packed, max_output_size=size_max)
         except zstandard.ZstdError as error:
             raise ObjectDamaged(f"{what}: does not decompress: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,8 @@ from backpoint_repo.format import CONFIG_KEY, Kind
 from backpoint_repo.keyring import owner_public_of
 from backpoint_repo.record import encode_record
 from backpoint_repo.repository import Repository
-from small_repository import back_up, reopened
+from counting_store import CountingStore
+from small_repository import back_up, new_repository, reopened
 from synthetic_disk import random_disk
 
 
@@ -57,3 +59,31 @@ def test_a_generation_so_high_that_none_could_follow_is_passed_over(
     point = back_up(reopened(repository), "vm", random_disk(1 << 16, 2))
     assert (point.parent, point.generation) == (honest.point_id, honest.generation + 1)
     assert repository.point(point.point_id) == point
+
+
+class WideStore(CountingStore):
+    """As far away as an object store."""
+
+    @property
+    def lanes(self) -> int:
+        return 16
+
+
+def test_objects_that_unpack_to_a_lot_do_so_one_by_one() -> None:
+    """A kilobyte that is stored can be a gigabyte that is not, in as many threads as read."""
+    repository = new_repository(WideStore())
+    honest = back_up(repository, "web", random_disk(1 << 20, seed=1))
+    large = (40 << 20) + 1
+    forged = [secrets.token_hex(16) for _ in range(16)]
+    for name in forged:
+        repository.sealed.put(Kind.POINT, name, bytes(large))
+    found = reopened(repository)
+    tracemalloc.start()
+    try:
+        points = found.catalog.refresh()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [point.point_id for point in points] == [honest.point_id]
+    assert found.catalog.broken.keys() == set(forged)
+    assert peak < 6 * large  # one, with its copies, and the one before in its error

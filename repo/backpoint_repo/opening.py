@@ -16,7 +16,7 @@ from backpoint_repo.block_place import BlockPlace
 from backpoint_repo.cache_options import block_place
 from backpoint_repo.config import read_config
 from backpoint_repo.credential import read_credential
-from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError
+from backpoint_repo.errors import KeyFault, OwnerKeyNeeded, UsageError, WrongPassphrase
 from backpoint_repo.repository import Credential, Passphrase, Repository, open_repository
 from backpoint_repo.secret_source import SecretSource, refuse_several
 from backpoint_repo.segment_cache import cache_place
@@ -99,7 +99,11 @@ def open_other(args: argparse.Namespace, address: str) -> Repository:
     Its credential comes from BACKPOINT_TO_PASSPHRASE (_FILE, _COMMAND) or BACKPOINT_TO_CREDENTIAL;
     where none is set, from where that of -r comes from.
     """
-    return _opened(args, store_at(args, address), _other_credential)
+    try:
+        return _opened(args, store_at(args, address), _other_credential)
+    except WrongPassphrase as error:
+        told = f"{address}: {error}; {_OTHER}_PASSPHRASE, or _FILE or _COMMAND, is for that place"
+        raise WrongPassphrase(told) from error
 
 
 def _opened(

@@ -124,6 +124,10 @@ def test_places_and_keys(
     link = same.repo.with_name("link")
     link.symlink_to(same.repo)
     assert "is the repository to be copied" in same.run("copy", "--to", link, code=2).error
+    # Which of the two it does not open, and how to give the other.
+    wrong = same.run("copy", "--to", there, code=5).error
+    assert wrong.startswith(f"{there}: wrong passphrase")
+    assert "BACKPOINT_TO_PASSPHRASE" in wrong
     backed_up(both, disk)
     own = agent.variables["BACKPOINT_CREDENTIAL"]
     poor = agent.having(BACKPOINT_CREDENTIAL=own, BACKPOINT_TO_PASSPHRASE=THERE.text)

@@ -40,7 +40,9 @@ only it is used like any other. A missing or empty folder gets the keys of the s
 `init` has just made keeps its own.
 
 With --verify each copy is read back and compared with the original, and removed again if it
-differs; that needs the owner's passphrase of REPO2, too, where keys differ.
+differs; that needs the owner's passphrase of REPO2, too, where keys differ. What is there already
+is not compared, nor is a copy that an interrupted run did not come to compare: `backpoint -r REPO2
+check --read-data` reads all that is there.
 """
 _EXAMPLES: Final = """
 backpoint -r /srv/backup copy --to s3://bucket/offsite

@@ -95,16 +95,38 @@ def run(args: argparse.Namespace) -> int:
     every_s = parse_duration(args.every)
     if every_s < _SHORTEST_S:
         raise UsageError(f"--every {args.every} is too often; once a second is the most")
-    copier = opened_copier(args, verify=args.verify)
-    rounds = _Rounds(args, copier, Tail(copier, args.vms, since))
     if args.once:
-        return rounds.once()
+        copier = opened_copier(args, verify=args.verify)
+        return _Rounds(args, copier, Tail(copier, args.vms, since)).once()
+    rounds: _Rounds | None = None
     try:
+        copier = _opened_in_time(args, every_s)
+        rounds = _Rounds(args, copier, Tail(copier, args.vms, since))
         _follow(rounds, every_s)
     except (KeyboardInterrupt, SystemExit):
-        rounds.clear()
+        if rounds is not None:
+            rounds.clear()
         say("ended; what was stored of a point under way is found again")
     return 0
+
+
+def _opened_in_time(args: argparse.Namespace, every_s: float) -> Copier:
+    """As soon as both places answer: a machine may have started before its store."""
+    from backpoint_repo.commands.copy import opened_copier
+    from backpoint_repo.copying.tail import pauses
+    from backpoint_repo.errors import StoreDenied, StoreMisconfigured, StoreUnavailable
+    from backpoint_repo.sizes import format_duration
+    from backpoint_repo.terminal import warn
+
+    for pause in pauses(every_s):
+        try:
+            return opened_copier(args, verify=args.verify)
+        except (StoreDenied, StoreMisconfigured):
+            raise
+        except StoreUnavailable as error:
+            warn(f"{error}; trying again in {format_duration(pause)}")
+            time.sleep(pause)
+    raise AssertionError("pauses have no end")
 
 
 def _follow(rounds: _Rounds, every_s: float) -> None:

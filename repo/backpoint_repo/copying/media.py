@@ -78,8 +78,10 @@ class Media:
         catalog.complete()
         if self._fresh:
             slots = [object_key(Kind.SLOT, name) for name in sorted(working.names(Kind.SLOT))]
-            for key in (*slots, CONFIG_KEY):
+            for key in slots:
                 self._lasting.put(key, [working.store.get(key)])
+            self._lasting.settle()  # before what makes it a repository
+            self._lasting.put(CONFIG_KEY, [working.store.get(CONFIG_KEY)])
         with contextlib.suppress(OSError):  # init may have left it; readers pass it over
             (self._folder / TEMPORARY).rmdir()
         self._lasting.settle()

@@ -16,6 +16,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from backpoint_repo.errors import ObjectDamaged, ObjectExists, ObjectMissing, StoreUnfit
+from backpoint_repo.format import CONFIG_KEY
 from backpoint_repo.store.contract import Piece, StoredObject, Tail
 from backpoint_repo.store.detached_call import interruptible
 from backpoint_repo.store.object_client import ObjectClient
@@ -46,8 +47,8 @@ _OFFSETS: Final = 1 << 62
 _FRAME: Final = 1 << 16
 _BELIEVED_S: Final = 10.0
 """How long one that answered as an object store is taken for one."""
-_NOTHING: Final = "probe/none"
-"""Nobody puts anything there."""
+_BEFORE_CONFIG: Final = "confif~"
+"""No key comes between it and that of the configuration."""
 _IN_ORDER: Final = ("S3Store", "GCSStore")
 """Those that can list from any key on; of others the library reads and drops what is before it."""
 
@@ -64,7 +65,7 @@ class ObjectStore:
         self._client = ObjectClient(bucket)
         self._address = address
         self._retries = Retries(pause)
-        self._answered_at = -_BELIEVED_S
+        self._listed_at = -_BELIEVED_S
 
     @property
     def address(self) -> str:
@@ -163,7 +164,6 @@ class ObjectStore:
         kind, size = found.attributes.get("Content-Type", ""), int(found.meta["size"])
         if kind.startswith("text/html") or found.meta["e_tag"] is None:
             raise no_object_store("read", key, self._address)
-        self._answered_at = time.monotonic()
         if wanted is None and size > OBJECT_MAX:
             raise ObjectDamaged(f"{key} in {self._address} has {size} bytes, too many for one")
         start, end = _span(wanted, size)
@@ -200,7 +200,8 @@ class ObjectStore:
             yield from list_parts(lambda after: self._page_behind(prefix, after), parts, LANES)
 
     def _page_behind(self, prefix: str, after: str) -> Page:
-        page = self._page(prefix, after)
+        # An answer that is no listing reads as an empty one, and here it would be the end of it.
+        page = self._page(prefix, after) or self._page(prefix, after)
         if not is_ordered(page) or (page and page[0].key <= after):
             raise StoreUnfit(f"{self._address} does not list objects in the order of their keys")
         return page
@@ -212,6 +213,8 @@ class ObjectStore:
             rows: list[dict[str, Any]] = self._ask("list", prefix, lambda: next(stream, []))
             if not rows and after is None:
                 self._require_object_store(prefix)
+            if rows:
+                self._listed_at = time.monotonic()
             return [StoredObject(row["path"], row["size"]) for row in rows]
 
         return self._retries.run(attempt)
@@ -225,16 +228,21 @@ class ObjectStore:
         return self._retries.run(attempt)
 
     def _require_object_store(self, prefix: str) -> None:
-        """Anything that answers with a web page looks like an empty listing to the library. What
-        has answered as an object store a moment ago is one: most empty folders cost one request."""
-        if time.monotonic() - self._answered_at < _BELIEVED_S:
+        """To the library any answer that lists nothing is an empty listing, a web page too. What
+        has listed something a moment ago can list: most empty folders cost one request. Otherwise
+        it has to list what every repository has."""
+        if time.monotonic() - self._listed_at < _BELIEVED_S:
             return
         at, bucket = self._client.reading()
-        with suppress(ObjectMissing):
-            found = self._ask("read", _NOTHING, lambda: at.head(bucket, _NOTHING))
-            if found["e_tag"] is None:
-                raise no_object_store("list", prefix, self._address)
-        self._answered_at = time.monotonic()
+        behind = at.list(bucket, None, offset=_BEFORE_CONFIG, chunk_size=PAGE)
+        rows: list[dict[str, Any]] = self._ask("list", "", lambda: next(behind, []))
+        if not rows or rows[0]["path"] != CONFIG_KEY:
+            with suppress(ObjectMissing):
+                found = self._ask("read", CONFIG_KEY, lambda: at.head(bucket, CONFIG_KEY))
+                if found["e_tag"] is None:
+                    raise no_object_store("list", prefix, self._address)
+                raise temporary("list", prefix, self._address, "it does not list what is there")
+        self._listed_at = time.monotonic()
 
     def delete(self, key: str) -> None:
         def attempt() -> None:

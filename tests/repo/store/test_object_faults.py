@@ -56,6 +56,7 @@ FORBIDDEN = "403 Forbidden"
 BAD = "400 Bad Request"
 DELETED = b"<DeleteResult><Deleted><Key>prefix/points/ab</Key></Deleted></DeleteResult>"
 HTML = answer("200 OK", b"<html>Log in</html>", "Content-Type: text/html")
+LIES = answer("200 OK", b"<html><body/></html>", "Content-Type: application/xml")
 SECRETS = ("AKIDOFTESTS", "SECRETOFTESTS", "X-Amz", "\n", "\x1b", "<")
 
 REFUSED: list[tuple[str, bytes, type[RepositoryError], str]] = [
@@ -252,6 +253,26 @@ def test_whole_objects_for_parts(call: str) -> None:
         pytest.raises(StoreMisconfigured, match="no object store"),
     ):
         CALLS[call](server.store())
+
+
+def test_what_lists_nothing_must_list_the_configuration() -> None:
+    """To the library any XML is an empty listing: an empty folder is believed of a store that can
+    list, or has no repository."""
+
+    def script(there: bool, can_list: bool, request: Request) -> bytes:
+        if request.method == "HEAD":
+            return an_object(b"", size=99) if there else an_error("404 Not Found", "NoSuchKey")
+        lists = "start-after" in request.query and can_list
+        return a_listing([("prefix/config", 99)], more=False) if lists else LIES
+
+    for there, can_list in ((False, False), (True, True)):
+        with scripted_server(partial(script, there, can_list)) as server:
+            assert list(server.store().list("trash/")) == []
+    with (
+        scripted_server(partial(script, True, False)) as server,
+        pytest.raises(StoreUnavailable, match="does not list what is there"),
+    ):
+        list(server.store().list("trash/"))
 
 
 def test_a_range_behind_the_end_is_empty_at_once() -> None:

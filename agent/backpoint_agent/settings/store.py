@@ -15,9 +15,9 @@ from backpoint_agent.settings.secret import SecretSettings
 from backpoint_agent.settings.section import KeyPath, Section, mistake
 from backpoint_agent.settings.values import BucketAddress, Flag, LocalPath, Text
 from backpoint_repo.errors import UsageError
+from backpoint_repo.secret_place import SecretPlace
 from backpoint_repo.store import settings as core
 from backpoint_repo.store.place import BucketPlace, parse_place
-from backpoint_repo.store.settings_secret import SecretPlace
 
 
 def _endpoint(text: str) -> str:

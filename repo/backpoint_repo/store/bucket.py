@@ -104,12 +104,12 @@ def _table_keys(
     if settings.access_key_id is None or settings.secret_access_key is None:
         return None
     of = f"of {place.address}"
-    secret = settings.secret_access_key.read(f"the secret_access_key {of}", environment)
+    secret = settings.secret_access_key.read_ascii(f"the secret_access_key {of}", environment)
     token = settings.session_token
     return Keys(
         settings.access_key_id,
         secret,
-        token.read(f"the session_token {of}", environment) if token else None,
+        token.read_ascii(f"the session_token {of}", environment) if token else None,
     )
 
 

@@ -174,7 +174,8 @@ def _refused(request: _Request, answer: Answer) -> BackpointError:
 def _absent(request: _Request, answer: Answer) -> BackpointError:
     of_bucket = request.doing in ("list", "write")
     if answer.code in NO_BUCKET_CODES or (of_bucket and answer.code):
-        return StoreMisconfigured(f"{request.address}: there is no such bucket; make it first, or look at the name")
+        why = "there is no such bucket; make it first, or look at its name"
+        return StoreMisconfigured(f"{request.address}: {why}")
     # The answer to HEAD has no text. Any other one without a code is of a web server or of a proxy
     # that has lost its way to the store; what only they miss is not gone.
     if of_bucket or not (answer.code or _EMPTY.match(answer.text)):

@@ -17,8 +17,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from backpoint_repo.errors import UsageError
+from backpoint_repo.secret_place import SecretPlace
 from backpoint_repo.store.place import BucketPlace, parse_place
-from backpoint_repo.store.settings_secret import SecretPlace
 
 VARIABLE: Final = "BACKPOINT_CONFIG"
 FILE_MAX: Final = 1 << 20

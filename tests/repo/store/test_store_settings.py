@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from backpoint_repo.errors import KeyFault, ObjectMissing, UsageError
+from backpoint_repo.secret_place import SecretPlace
 from backpoint_repo.store.address import open_store
 from backpoint_repo.store.place import BucketPlace
 from backpoint_repo.store.settings import StoreTables, check_endpoint, read_store_file
 from backpoint_repo.store.settings_environment import environment_keys, environment_settings
-from backpoint_repo.store.settings_secret import SecretPlace
 from object_server import ADMIN, ObjectServer
 
 SECRET = "wJalrXUtnFEMIK7MDENG"
@@ -161,9 +161,9 @@ def test_a_secret_is_the_first_line_of_its_place(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{SECRET}\r\nmore\n")
     file.chmod(0o600)
-    assert SecretPlace(file=file).read("it", {}) == SECRET
-    assert SecretPlace(command=f"printf '%s\\n' {SECRET}").read("it", {}) == SECRET
-    assert SecretPlace(environment="S").read("it", {"S": SECRET}) == SECRET
+    assert SecretPlace(file=file).read_ascii("it", {}) == SECRET
+    assert SecretPlace(command=f"printf '%s\\n' {SECRET}").read_ascii("it", {}) == SECRET
+    assert SecretPlace(environment="S").read_ascii("it", {"S": SECRET}) == SECRET
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_secret_is_the_first_line_of_its_place(tmp_path: Path) -> None:
 )
 def test_a_place_without_a_secret_is_named(place: SecretPlace) -> None:
     with pytest.raises(KeyFault, match=r"^the key: ") as refused:
-        place.read("the key", {"BAD": f"{SECRET}\t"})
+        place.read_ascii("the key", {"BAD": f"{SECRET}\t"})
     assert SECRET not in str(refused.value)
 
 

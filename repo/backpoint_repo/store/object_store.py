@@ -44,7 +44,9 @@ LANES: Final = 16
 OBJECT_MAX: Final = (1 << 30) + (1 << 24)
 """Bytes of the largest object that is legal, and room for its seal."""
 _OFFSETS: Final = 1 << 62
-_FRAME: Final = 1 << 16
+_FRAME: Final = 8 << 20
+"""Bytes taken at once of an answer's body, or all of it where that is less: in pieces of 64 KiB a
+GiB took 1.9 s of processor, in one piece each 0.8 s."""
 _BELIEVED_S: Final = 10.0
 """How long one that answered as an object store is taken for one."""
 _BEFORE_CONFIG: Final = "confif~"
@@ -171,7 +173,7 @@ class ObjectStore:
         if found.range != (start, end):
             raise temporary("read", key, self._address, "it answered with another part")
         data = BytesIO()
-        for frame in found.stream(min_chunk_size=_FRAME):
+        for frame in found.stream(min_chunk_size=max(1, min(end - start, _FRAME))):
             data.write(frame)
             if data.tell() > end - start:
                 break

@@ -11,7 +11,7 @@ from backpoint_repo.command_parser import OPENS_REPOSITORY, describe
 from backpoint_repo.commands.copy import TO_ENVIRONMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from backpoint_repo.catalog import PointSummary
     from backpoint_repo.copying.copier import Copier, Outcome
@@ -84,68 +84,60 @@ def run(args: argparse.Namespace) -> int:
     """With --once 0 in step, 1 some points are damaged, 4 some could not be read; else 0 once ended
     by a signal. Raises UsageError, KeyFault and what opening raises; with --once what a store
     raises."""
-    from backpoint_repo.commands.copy import opened_copier
-    from backpoint_repo.copying.tail import Tail
     from backpoint_repo.errors import UsageError
     from backpoint_repo.moment import parse_moment
     from backpoint_repo.sizes import parse_duration
-    from backpoint_repo.terminal import say
 
     since = 0.0 if args.since is None else parse_moment(args.since)
     every_s = parse_duration(args.every)
     if every_s < _SHORTEST_S:
         raise UsageError(f"--every {args.every} is too often; once a second is the most")
     if args.once:
-        copier = opened_copier(args, verify=args.verify)
-        return _Rounds(args, copier, Tail(copier, args.vms, since)).once()
-    rounds: _Rounds | None = None
-    try:
-        copier = _opened_in_time(args, every_s)
-        rounds = _Rounds(args, copier, Tail(copier, args.vms, since))
-        _follow(rounds, every_s)
-    except (KeyboardInterrupt, SystemExit):
-        if rounds is not None:
-            rounds.clear()
-        say("ended; what was stored of a point under way is found again")
+        return _opened(args, since).once()
+    _follow(lambda: _opened(args, since), every_s)
     return 0
 
 
-def _opened_in_time(args: argparse.Namespace, every_s: float) -> Copier:
-    """As soon as both places answer: a machine may have started before its store."""
+def _opened(args: argparse.Namespace, since: float) -> _Rounds:
     from backpoint_repo.commands.copy import opened_copier
+    from backpoint_repo.copying.tail import Tail
+
+    copier = opened_copier(args, verify=args.verify)
+    return _Rounds(args, copier, Tail(copier, args.vms, since))
+
+
+def _follow(opened: Callable[[], _Rounds], every_s: float) -> None:
+    """Until a signal ends it. A place may be away, also when it is to be opened: a machine may have
+    started before its store. One that was never reached as it is set up is no such place."""
     from backpoint_repo.copying.tail import pauses
     from backpoint_repo.errors import StoreDenied, StoreMisconfigured, StoreUnavailable
     from backpoint_repo.sizes import format_duration
-    from backpoint_repo.terminal import warn
+    from backpoint_repo.terminal import say, warn
 
-    for pause in pauses(every_s):
-        try:
-            return opened_copier(args, verify=args.verify)
-        except (StoreDenied, StoreMisconfigured):
-            raise
-        except StoreUnavailable as error:
-            warn(f"{error}; trying again in {format_duration(pause)}")
-            time.sleep(pause)
-    raise AssertionError("pauses have no end")
-
-
-def _follow(rounds: _Rounds, every_s: float) -> None:
-    from backpoint_repo.copying.tail import pauses
-    from backpoint_repo.errors import StoreUnavailable
-    from backpoint_repo.sizes import format_duration
-    from backpoint_repo.terminal import warn
-
+    rounds: _Rounds | None = None
     failures = pauses(every_s)
-    while True:
-        try:
-            rounds.run()
-        except StoreUnavailable as error:
-            pause = next(failures)
-            rounds.clear()
-            warn(f"{error}; trying again in {format_duration(pause)}")
-        else:
-            pause, failures = every_s, pauses(every_s)
-        time.sleep(pause)
+    try:
+        while True:
+            try:
+                rounds = rounds or opened()
+                rounds.run()
+            except StoreUnavailable as error:
+                if rounds is None and isinstance(error, StoreDenied | StoreMisconfigured):
+                    raise
+                pause = next(failures)
+                _clear(rounds)
+                warn(f"{error}; trying again in {format_duration(pause)}")
+            else:
+                pause, failures = every_s, pauses(every_s)
+            time.sleep(pause)
+    except (KeyboardInterrupt, SystemExit):
+        _clear(rounds)
+        say("ended; what was stored of a point under way is found again")
+
+
+def _clear(rounds: _Rounds | None) -> None:
+    if rounds is not None:
+        rounds.clear()
 
 
 class _Rounds:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from backpoint_repo.store.local import LocalStore
 from command_line import CommandLine, make_repository
+from repo.copying.resealed_scene import THERE, owned_by_another
+from small_repository import StandingClock
 
 MIB = 1 << 20
 
@@ -27,6 +30,20 @@ def owner(lines: tuple[CommandLine, CommandLine]) -> CommandLine:
 def agent(lines: tuple[CommandLine, CommandLine]) -> CommandLine:
     """Commands with the agent credential."""
     return lines[1]
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """An empty repository with other keys."""
+    owned_by_another(LocalStore(tmp_path / "there"), StandingClock())
+    return tmp_path / "there"
+
+
+@pytest.fixture
+def both(owner: CommandLine, there: Path) -> CommandLine:
+    """Commands with the owners' passphrases of both."""
+    passphrase = owner.variables["BACKPOINT_PASSPHRASE"]
+    return owner.having(BACKPOINT_PASSPHRASE=passphrase, BACKPOINT_TO_PASSPHRASE=THERE.text)
 
 
 @pytest.fixture

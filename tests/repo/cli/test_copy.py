@@ -9,8 +9,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from backpoint_repo.check import check_repository
 from backpoint_repo.chunking import ChunkParameters
 from backpoint_repo.credential import AgentCredential, write_credential
@@ -35,20 +33,6 @@ from small_repository import (
 
 MIB = 1 << 20
 CLOCK = StandingClock()
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    """An empty repository with other keys."""
-    owned_by_another(LocalStore(tmp_path / "there"), CLOCK)
-    return tmp_path / "there"
-
-
-@pytest.fixture
-def both(owner: CommandLine, there: Path) -> CommandLine:
-    """Commands with the owners' passphrases of both."""
-    passphrase = owner.variables["BACKPOINT_PASSPHRASE"]
-    return owner.having(BACKPOINT_PASSPHRASE=passphrase, BACKPOINT_TO_PASSPHRASE=THERE.text)
 
 
 def backed_up(line: CommandLine, disk: Path, vm: str = "web01", at: float = NOON) -> str:

@@ -8,31 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from backpoint_repo.format import Kind
 from backpoint_repo.repository import open_repository
 from backpoint_repo.source.raw_image import RawImage
 from backpoint_repo.store.local import LocalStore
 from command_line import CommandLine, opened
-from repo.copying.resealed_scene import THERE, assert_all_clean, owned_by_another
+from repo.copying.resealed_scene import THERE, assert_all_clean
 from small_repository import NOON, StandingClock, assert_clean, back_up, keys_of, read_disk
 
 CLOCK = StandingClock()
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    """An empty repository with other keys."""
-    owned_by_another(LocalStore(tmp_path / "there"), CLOCK)
-    return tmp_path / "there"
-
-
-@pytest.fixture
-def both(owner: CommandLine, there: Path) -> CommandLine:
-    """Commands with the owners' passphrases of both."""
-    passphrase = owner.variables["BACKPOINT_PASSPHRASE"]
-    return owner.having(BACKPOINT_PASSPHRASE=passphrase, BACKPOINT_TO_PASSPHRASE=THERE.text)
 
 
 def backed_up(line: CommandLine, disk: Path, vm: str) -> str:
@@ -118,6 +102,25 @@ def test_it_follows_survives_an_absence_and_ends_cleanly(
     assert err.endswith(b"ended; what was stored of a point under way is found again\n")
     assert not keys_of(LocalStore(there), Kind.LEASE)
     assert_whole(both, there, disk, 2)
+
+
+def test_it_waits_for_a_place_that_is_away_when_it_starts(
+    both: CommandLine, there: Path, disk: Path
+) -> None:
+    backed_up(both, disk, "web01")
+    aside = there / "config.aside"
+    (there / "config").rename(aside)
+    (there / "config").mkdir()
+    with both.start("tail", "--to", there, "--every", "1s", "--json") as process:
+        assert process.stderr is not None
+        assert b"trying again in 1.0 s" in process.stderr.readline()
+        (there / "config").rmdir()
+        aside.rename(there / "config")
+        wait_for(process, lambda record: record.get("copied") == 1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 0
+    assert_whole(both, there, disk, 1)
 
 
 def wait_for(process: subprocess.Popen[bytes], seen: Any) -> None:

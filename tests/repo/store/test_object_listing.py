@@ -112,6 +112,24 @@ def test_folders_entries_of_their_own_are_not_objects() -> None:
     assert sorted(found) == sorted(hex_keys(2 * PAGE))
 
 
+def test_an_answer_that_is_no_listing_does_not_end_one() -> None:
+    """To the library any XML is an empty listing, also where a thousand keys more are."""
+    keys = sorted(f"prefix/{key}" for key in hex_keys(3 * PAGE))
+    lied = set[str]()
+
+    def script(request: Request) -> bytes:
+        after = request.query.get("start-after", "")
+        if after and after not in lied:
+            lied.add(after)
+            return answer("200 OK", b"<html/>", "Content-Type: application/xml")
+        return listed(keys, request)
+
+    with scripted_server(script) as server:
+        found = [key for key, _ in server.store().list(FOLDER)]
+    assert sorted(found) == sorted(hex_keys(3 * PAGE))
+    assert lied
+
+
 def test_a_store_that_lists_in_no_order() -> None:
     """Where the first page tells, all is listed at once; where a later one does, that is said."""
     keys = [f"prefix/{key}" for key in hex_keys(PAGE + 200)]
